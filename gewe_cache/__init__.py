@@ -1,0 +1,80 @@
+"""Upload an image to WeChat once; forward it ever after.
+
+``ImageSender`` and ``AsyncImageSender`` send images through GeWe. The first send of an image uploads it and
+keeps the CDN information that comes back; later sends forward it, which moves no image bytes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gewe_cache.errors import (
+        DeliveryUnknown,
+        DeviceUnavailable,
+        GeweCacheError,
+        GeweRefused,
+        GeweUnreachable,
+        ImageRefused,
+        InvalidImage,
+        InvalidXml,
+        RecipientUnavailable,
+        SchemaOutdated,
+        SchemaUnknown,
+        StoreError,
+        TokenRefused,
+        TooFast,
+    )
+    from gewe_cache.image import CachedImage, Image, SentImage
+    from gewe_cache.sending.async_sender import AsyncImageSender
+    from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.sender import ImageSender
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncImageSender",
+    "CachedImage",
+    "DeliveryUnknown",
+    "DeviceUnavailable",
+    "GeweCacheError",
+    "GeweRefused",
+    "GeweUnreachable",
+    "Image",
+    "ImageRefused",
+    "ImageSender",
+    "InvalidImage",
+    "InvalidXml",
+    "RecipientUnavailable",
+    "SchemaOutdated",
+    "SchemaUnknown",
+    "SentImage",
+    "Stats",
+    "StoreError",
+    "TokenRefused",
+    "TooFast",
+]
+
+_HOMES = {
+    "AsyncImageSender": "gewe_cache.sending.async_sender",
+    "CachedImage": "gewe_cache.image",
+    "Image": "gewe_cache.image",
+    "ImageSender": "gewe_cache.sending.sender",
+    "SentImage": "gewe_cache.image",
+    "Stats": "gewe_cache.sending.counters",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: the command line's help needs none of them."""
+    if name not in __all__:
+        msg = f"module 'gewe_cache' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value: object = getattr(import_module(_HOMES.get(name, "gewe_cache.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
