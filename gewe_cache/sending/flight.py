@@ -1,0 +1,124 @@
+"""Flights: of all sends of this process that want one image at once, one uploads and the others wait.
+
+The rules. A flight belongs to a key. Whoever begins it must end it, whatever happens, and says how: then
+every waiter is told, each through a future of its own, so that one who stops waiting takes nobody along.
+Nobody waits for a flight while holding a lane or a database connection, and a flight begins only when its
+leader holds its lane: a leader that queued for its lane would hold up devices that are free. Who queued for a
+lane while a flight failed, or woke too late to see it, learns of it from ``failures``.
+
+Other processes know of a flight by its lease (``store/leases.py``), under the flight's ``owner``.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from gewe_cache.errors import GeweRefused
+    from gewe_cache.image import CachedImage
+    from gewe_cache.store.leases import Ending as EndingKind
+
+_REMEMBERED_UPLOADS = 4096
+_REMEMBERED_FAILURES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a flight ended.
+
+    ``landed``: there is an entry. ``refused``: all waiters share the refusal. ``take_over``: the reason was
+    the leader's own, the next may lead at once. ``failed``: one other may try.
+    """
+
+    kind: EndingKind
+    reason: str = ""
+    entry: CachedImage | None = None
+    refusal: GeweRefused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The flights of an image that were refused or failed: how many, and how the last one ended."""
+
+    number: int
+    last: Ending
+
+
+_NONE = Failures(0, Ending("take_over"))
+
+Waiter = Future[Ending]
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One upload that others wait for; ``ending`` is what they are told when it ends."""
+
+    digest: bytes
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex)
+    ending: Ending = Ending("take_over", "its leader left before its call")
+    waiters: list[Waiter] = field(default_factory=list)
+
+
+class Flights:
+    """The flights of one sender. Safe to share between threads; nothing here blocks."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._in_the_air: dict[bytes, Flight] = {}
+        self._last_uploads: LRUCache[bytes, datetime] = LRUCache(_REMEMBERED_UPLOADS)
+        self._failures: LRUCache[bytes, Failures] = LRUCache(_REMEMBERED_FAILURES)
+        self._lock = threading.Lock()
+
+    def watch(self, digest: bytes) -> Waiter | None:
+        """Give a future of the running flight's ending, or None when there is no flight."""
+        with self._lock:
+            flight = self._in_the_air.get(digest)
+            if flight is None:
+                return None
+            waiter: Waiter = Future()
+            flight.waiters.append(waiter)
+            return waiter
+
+    def begin(self, digest: bytes) -> Flight | None:
+        """Begin a flight, or give None when there is one already."""
+        with self._lock:
+            if digest in self._in_the_air:
+                return None
+            flight = self._in_the_air[digest] = Flight(digest)
+            return flight
+
+    def end(self, flight: Flight) -> None:
+        """End a flight and tell every waiter; ending it twice does nothing."""
+        with self._lock:
+            if self._in_the_air.get(flight.digest) is not flight:
+                return
+            del self._in_the_air[flight.digest]
+            if flight.ending.kind in {"refused", "failed"}:
+                number = self._failures.get(flight.digest, _NONE).number + 1
+                self._failures[flight.digest] = Failures(number, flight.ending)
+        for waiter in flight.waiters:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_result(flight.ending)
+
+    def failures(self, digest: bytes) -> Failures:
+        """Tell how many flights of an image have been refused or failed so far, and the last of them."""
+        with self._lock:
+            return self._failures.get(digest, _NONE)
+
+    def note_upload(self, digest: bytes, at: datetime) -> None:
+        """Remember that GeWe was given the image, whatever came of it."""
+        with self._lock:
+            self._last_uploads[digest] = at
+
+    def last_upload_at(self, digest: bytes) -> datetime | None:
+        """Tell when this process last gave the image to GeWe."""
+        with self._lock:
+            return self._last_uploads.get(digest)

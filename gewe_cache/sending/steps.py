@@ -1,0 +1,65 @@
+"""What the flow asks its driver to do. Each driver performs these five, and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from gewe_cache.gewe.wire import Request
+
+T = TypeVar("T")
+Flow = Generator["Step", Any, T]
+
+
+class Abandoned(BaseException):
+    """Thrown into a flow whose caller has left, in place of a step that is not performed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Perform an operation of the store, or give ``otherwise`` where the database is away."""
+
+    operation: Callable[[Connection], Any]
+    otherwise: Any
+    purpose: str
+    write: bool = False
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Perform an operation of the store; its failure is the caller's to know."""
+
+    operation: Callable[[Connection], Any]
+    write: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Post a call to GeWe; gives ``transport.Posted``."""
+
+    request: Request
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a future; gives its result, or ``otherwise`` after ``seconds`` (None: others' bounds end it)."""
+
+    future: Future[Any]
+    seconds: float | None = None
+    otherwise: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let ``seconds`` go by."""
+
+    seconds: float
+
+
+Step = Ask | Demand | Post | Wait | Pause
