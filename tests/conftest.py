@@ -1,0 +1,92 @@
+"""Fixtures for every test: a clean environment, and a fresh database on SQLite and on a real PostgreSQL.
+
+Where no PostgreSQL can start, the tests that need one fail and say why: none is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import platformdirs
+import pytest
+
+from gewe_cache.store.engine import open_database
+from tests.postgres import POSTGRES_SETTING, PostgresServer, PostgresUnavailable, fresh_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gewe_cache.store.engine import Database
+
+_GIVEN_SERVER = os.environ.get(POSTGRES_SETTING)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the developer's own settings and cache file, from this process and from those it starts."""
+    for name in [name for name in os.environ if name.upper().startswith("GEWE_")]:
+        monkeypatch.delenv(name)
+    data = tmp_path / "user-data"
+    monkeypatch.setenv("XDG_DATA_HOME", str(data))
+    monkeypatch.setenv("LOCALAPPDATA", str(data))
+    monkeypatch.setattr(platformdirs, "user_data_dir", lambda appname="", *_, **__: str(data / appname))
+
+
+@pytest.fixture(scope="session")
+def _server_url() -> Iterator[str]:
+    if _GIVEN_SERVER:
+        yield _GIVEN_SERVER
+        return
+    server = _start_server()
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(_server_url: str) -> Iterator[str]:
+    """Give the URL of an empty database on a real PostgreSQL, dropped after the test."""
+    with fresh_database(_server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """Give a server of the test's own: ``url``, ``stop()``, ``kill()``, ``start()``."""
+    server = _start_server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Give the URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{(tmp_path / 'cache.db').as_posix()}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of a fresh database, once on each backend."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def migrated_database(database_url: str) -> Iterator[Database]:
+    """Give a fresh database with all tables, once on each backend."""
+    from gewe_cache.store import migrate  # noqa: PLC0415 - Alembic is slow to import
+
+    database = open_database(database_url)
+    try:
+        migrate.upgrade(database)
+        yield database
+    finally:
+        database.dispose()
+
+
+def _start_server() -> PostgresServer:
+    try:
+        return PostgresServer()
+    except PostgresUnavailable as error:
+        pytest.fail(str(error), pytrace=False)

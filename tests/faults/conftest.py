@@ -1,0 +1,40 @@
+"""A world to send in, for each test of faults."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gewe_cache.sandbox import Sandbox
+from tests.faults.kit import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody's proxy stand between a sender and its sandbox."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def world(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+    """Give a running sandbox, an image, and a database that does not exist yet.
+
+    In the end no line of ours, and no traceback in one, may show an ``aes_key`` or the token.
+    """
+    caplog.set_level(logging.DEBUG, logger="gewe_cache")
+    sandbox = Sandbox()
+    sandbox.start()
+    made = World(sandbox, sqlite_url, sandbox.make_image("poster.png", width=8, height=8))
+    yield made
+    made.close()
+    secrets = [sandbox.token, *(issued.aes_key for issued in sandbox._cdn._issued.values())]
+    format_fully = logging.Formatter().format
+    lines = [format_fully(record) for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert [line for line in lines if any(secret in line for secret in secrets)] == []
