@@ -1,0 +1,47 @@
+# Works on a fresh clone with Python 3.11 or newer and a package index; README shows the plain pip way too.
+PYTHON ?= python3
+VENV ?= .venv
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+.PHONY: demo test check lint format types imports clean
+
+demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
+	$(BIN)/gewe-cache demo
+
+test: $(VENV)/.test-ready  ## the whole suite, on SQLite and on a real PostgreSQL
+	$(BIN)/python -m pytest -n auto
+
+check: lint format types imports test  ## everything that CI holds
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+
+format: $(VENV)/.test-ready
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test-ready
+	$(BIN)/mypy
+
+imports: $(VENV)/.test-ready
+	$(BIN)/lint-imports
+
+clean:
+	$(PYTHON) -c "import shutil; shutil.rmtree('$(VENV)', ignore_errors=True)"
+
+$(VENV)/.venv-ready:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PYTHON) -c "open('$@', 'w').close()"
+
+$(VENV)/.demo-ready: $(VENV)/.venv-ready pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[postgres,sandbox]"
+	$(PYTHON) -c "open('$@', 'w').close()"
+
+$(VENV)/.test-ready: $(VENV)/.demo-ready pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	$(PYTHON) -c "open('$@', 'w').close()"
