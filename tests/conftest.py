@@ -5,6 +5,7 @@ Where no PostgreSQL can start, the tests that need one fail and say why: none is
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(data))
     monkeypatch.setenv("LOCALAPPDATA", str(data))
     monkeypatch.setattr(platformdirs, "user_data_dir", lambda appname="", *_, **__: str(data / appname))
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_it_was() -> Iterator[None]:
+    """Undo what the command line does to our logger: it is run in the process of the tests."""
+    logger = logging.getLogger("gewe_cache")
+    handlers, level = [*logger.handlers], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
