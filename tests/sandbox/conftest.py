@@ -12,6 +12,9 @@ from gewe_cache.sandbox import Sandbox
 
 Post = Callable[..., httpx.Response]
 
+# Where threads share a client, httpx may close a surplus connection in the middle of another thread's call.
+_KEEP_ALL = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=None)
+
 SAMPLE_XML = """<?xml version="1.0"?>
 <msg>
 	<img aeskey={aeskey} encryver="1" cdnthumbaeskey={cdnthumbaeskey} cdnthumburl={cdnthumburl} \
@@ -35,6 +38,7 @@ def client(sandbox: Sandbox) -> Iterator[httpx.Client]:
         headers={sandbox.token_header: sandbox.token},
         timeout=20,
         trust_env=False,
+        limits=_KEEP_ALL,
     ) as opened:
         yield opened
 
