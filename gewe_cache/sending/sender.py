@@ -255,8 +255,8 @@ class ImageSender:
     def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own result
         core = self._core
         match step:
-            case Post(request, timeout):
-                return self._transport.post(core.url_of(request), core.headers(), request.body, timeout)
+            case Post(request, timeout, guard):
+                return self._transport.post(core.url_of(request), core.headers(), request.body, timeout, guard)
             case Ask(operation, otherwise, purpose, write, accepted):
                 return core.store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
             case Demand(operation, write):
