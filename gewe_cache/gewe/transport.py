@@ -15,8 +15,9 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import httpx
@@ -38,6 +39,7 @@ Posted = Reply | Unreached | Unknown
 Guard = Callable[[], None]
 
 _MAX_IDLE_CLIENTS = 100
+_MOST_THREADS = 64
 _CONNECT_SHARE = 0.4
 _MAX_CONNECT_SECONDS = 10.0
 # Shorter than the keep-alive of usual servers: a connection that the server closes at the very moment of a
@@ -173,6 +175,31 @@ class AsyncTransport:
         """Close our own idle clients; one passed in stays its owner's."""
         for client in self._clients.drain():
             await client.aclose()
+
+
+class ThreadTransport:
+    """Posts bodies on an event loop with a client that was passed to a sync sender, in threads."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        """Use this transport."""
+        self._transport = transport
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="gewe_cache post")
+
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None = None,
+    ) -> Posted:
+        """Post a body, as ``SyncTransport.post`` does."""
+        post = partial(self._transport.post, url, headers, body, timeout, guard)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, post)
+
+    async def aclose(self) -> None:
+        """End the threads; the client stays its owner's."""
+        self._threads.shutdown()
 
 
 def _post(

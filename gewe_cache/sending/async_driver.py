@@ -39,8 +39,8 @@ class Transport(Protocol):
         url: str,
         headers: Mapping[str, str],
         body: bytes,
-        timeout: float,
-        guard: Guard | None = None,  # noqa: ASYNC109
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None = None,
     ) -> Posted: ...
 
 

@@ -46,7 +46,7 @@ _log = Log("gewe_cache.sending")
 _NO_FALL_BACK = (TokenRefused, DeviceUnavailable, RecipientUnavailable, TooFast)
 
 
-def send(  # noqa: PLR0913 - what a send is about
+def send(
     parts: Parts, app_id: str, to_wxid: str, image: Image, *, refresh: bool = False, guard: Guard | None = None
 ) -> Flow[SentImage]:
     """Send an image: forward it where it is known, else upload it."""
