@@ -136,6 +136,7 @@ class Run:
         self._away_since: float | None = None
         self._ahead = timedelta(0)
         self._error: BaseException | None = None
+        self._told_of_others = False
 
     @property
     def stopped(self) -> dict[str, str]:
@@ -170,6 +171,7 @@ class Run:
             turn = await self._take_turn()
             if self._is_over(turn):
                 return
+            self._tell_of_others(turn)
             if turn is None:
                 await self.clock.wait(asyncio.Event(), _AWAY_PAUSE)
             else:
@@ -316,6 +318,15 @@ class Run:
         if self._away_since is not None:
             self._away_since = None
             self._say("the database is back; the broadcast goes on")
+
+    def _tell_of_others(self, turn: Turn | None) -> None:
+        if self._told_of_others or self._under_way or turn is None or not turn.is_shared:
+            return
+        self._told_of_others = True
+        self._say(
+            f"another worker holds the lanes that are left; waiting for it, or, if it is gone, "
+            f"{self._limits.lane_seconds:.0f} s until they are free"
+        )
 
     def _say(self, notice: str) -> None:
         _log.warning("broadcast %s: %s", self.worker.broadcast_id, one_line(notice))

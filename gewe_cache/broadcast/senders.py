@@ -10,10 +10,8 @@ from gewe_cache.broadcast.pace import Pace
 from gewe_cache.broadcast.recipients import from_items
 from gewe_cache.broadcast.run import Listener
 from gewe_cache.broadcast.service import broadcasts_of
-from gewe_cache.gewe.transport import AsyncTransport, ThreadTransport
 from gewe_cache.image import as_image
 from gewe_cache.sending import async_sender, sender
-from gewe_cache.sending.async_driver import AsyncDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,23 +92,10 @@ class ImageSender(sender.ImageSender):
     ) -> Broadcast:
         self._begin()
         try:
-            return asyncio.run(self._work_on_a_loop(opened, found, pace, _listener(on_delivery)))
+            given = self._transport if self._transport.is_given else None
+            return opened.run_now(found, pace=pace, listener=_listener(on_delivery), transport=given)
         finally:
             self._end()
-
-    async def _work_on_a_loop(
-        self, opened: Broadcasts, found: Broadcast, pace: Pace | None, listener: Listener
-    ) -> Broadcast:
-        """Drive the flows of this sender on a loop of their own, with its lanes, its cache and its counters."""
-        given = self._transport if self._transport.is_given else None
-        transport = AsyncTransport() if given is None else ThreadTransport(given)
-        driver = AsyncDriver(self._core, transport)
-        try:
-            return await opened.run(found, driver, pace=pace, listener=listener)
-        finally:
-            await driver.settle()
-            await transport.aclose()
-            driver.executor.shutdown()
 
 
 class AsyncImageSender(async_sender.AsyncImageSender):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -16,11 +17,13 @@ from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import BadRecipients, Recipient, check
 from gewe_cache.broadcast.run import Limits, Listener, Run
 from gewe_cache.broadcast.writer import LedgerWriter
-from gewe_cache.errors import AlreadyBroadcast
+from gewe_cache.errors import AlreadyBroadcast, InvalidImage
+from gewe_cache.gewe.transport import AsyncTransport, SyncTransport, ThreadTransport
 from gewe_cache.image import Image
 from gewe_cache.keys import host_of
 from gewe_cache.sending import flow
-from gewe_cache.store import broadcasts, leases
+from gewe_cache.sending.async_driver import AsyncDriver
+from gewe_cache.store import broadcasts, entries, leases
 from gewe_cache.store.broadcasts import Broadcast, Repeats, Share
 from gewe_cache.store.ledger import Worker
 
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
     from gewe_cache.gewe.transport import Guard
     from gewe_cache.image import SentImage
-    from gewe_cache.sending.async_driver import AsyncDriver
     from gewe_cache.sending.core import Core
     from gewe_cache.store.ledger import Claim
 
@@ -50,6 +52,7 @@ class Plan:
         shares: what each device is to send.
         duplicates: recipients that were dropped.
         repeats: whom the image reached within 24 hours, or is about to reach.
+        is_cached: the image is forwarded from the first send on.
         duration: how long the pauses of the slowest device take, GeWe's own time not counted.
     """
 
@@ -57,6 +60,7 @@ class Plan:
     shares: tuple[Share, ...]
     duplicates: int
     repeats: Repeats
+    is_cached: bool
     duration: timedelta
 
     @property
@@ -78,15 +82,22 @@ class Broadcasts:
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=Clock)
     _writer: LedgerWriter | None = None
+    _run: Run | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def prepare(self, image: Image, recipients: Iterable[Recipient], pace: Pace) -> Plan:
         """Write down who is to get the image; nothing is sent.
 
         Raises:
             ValueError: recipients that cannot be sent to, by their places, or none at all.
+            InvalidImage: it is not in the cache, and there is no URL to upload it from.
             StoreError: the database cannot be used.
         """
         settings = self.core.settings
+        is_cached = self._perform(partial(self._is_cached, image=image))
+        if image.url is None and not is_cached:
+            msg = f"image: md5 {image.md5} is not in the cache of this scope. Nothing was sent. Pass url= (--url)."
+            raise InvalidImage(msg)
         broadcast_id = self._perform(
             partial(
                 self._make,
@@ -99,7 +110,8 @@ class Broadcasts:
         )
         try:
             given = self._add(broadcast_id, recipients)
-            return self._perform(partial(self._plan, broadcast_id=broadcast_id, given=given, pace=pace))
+            plan = partial(self._plan, broadcast_id=broadcast_id, given=given, pace=pace, is_cached=is_cached)
+            return self._perform(plan)
         except BaseException:
             self.discard(broadcast_id)
             raise
@@ -154,6 +166,10 @@ class Broadcasts:
                 raise ValueError(msg)
         return found
 
+    def shares(self, broadcast_id: int) -> list[Share]:
+        """Give what each device has still to send."""
+        return self._perform(partial(broadcasts.shares, broadcast_id=broadcast_id))
+
     def resend_unknown(self, broadcast_id: int) -> int:
         """Make pending what is unknown, at the user's word; give how many."""
         return self._perform(partial(broadcasts.resend_unknown, broadcast_id=broadcast_id))
@@ -170,7 +186,8 @@ class Broadcasts:
             return await driver.drive(flow.send(parts, claim.app_id, claim.to_wxid, image, guard=guard))
 
         chosen = pace or Pace.from_json(found.pace)
-        run = Run(
+        self._loop = asyncio.get_running_loop()
+        self._run = run = Run(
             self._worker(found, chosen),
             self._open_writer(),
             send_one,
@@ -181,7 +198,45 @@ class Broadcasts:
             clock=self.clock,
         )
         await run.work()
-        return replace(self.find(found.id), stopped=run.stopped)
+        return replace(await asyncio.to_thread(self.find, found.id), stopped=run.stopped)
+
+    def run_now(
+        self, found: Broadcast, *, pace: Pace | None, listener: Listener, transport: SyncTransport | None = None
+    ) -> Broadcast:
+        """Do what ``run`` does on an event loop of its own, with the lanes, cache and counters of the sender.
+
+        Args:
+            found: as for ``run``.
+            pace: as for ``run``.
+            listener: as for ``run``.
+            transport: posts the calls, in threads, where a client was passed in.
+
+        Raises:
+            RuntimeError: an event loop runs in this thread already.
+        """
+        return asyncio.run(self._run_on_a_loop(found, pace, listener, transport))
+
+    def stop(self) -> None:
+        """Let the run under way begin nothing more; it returns when the calls that are out have finished.
+
+        May be called from a signal handler or another thread.
+        """
+        run, loop = self._run, self._loop
+        if run is not None and loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and the run with it
+                loop.call_soon_threadsafe(run.stop)
+
+    async def _run_on_a_loop(
+        self, found: Broadcast, pace: Pace | None, listener: Listener, given: SyncTransport | None
+    ) -> Broadcast:
+        transport = AsyncTransport() if given is None else ThreadTransport(given)
+        driver = AsyncDriver(self.core, transport)
+        try:
+            return await self.run(found, driver, pace=pace, listener=listener)
+        finally:
+            await driver.settle()
+            await transport.aclose()
+            driver.executor.shutdown()
 
     def close(self) -> None:
         """Close the connections to the ledger."""
@@ -218,12 +273,17 @@ class Broadcasts:
             raise ValueError(msg)
         return given
 
-    def _plan(self, connection: Connection, broadcast_id: int, given: int, pace: Pace) -> Plan:
+    def _is_cached(self, connection: Connection, image: Image) -> bool:
+        parts = self.core.parts
+        entry = entries.find(connection, parts.key_of(image).digest, parts.settings.ttl)
+        return entry is not None and parts.is_fresh(entry)
+
+    def _plan(self, connection: Connection, broadcast_id: int, given: int, pace: Pace, *, is_cached: bool) -> Plan:
         duplicates = broadcasts.count_duplicates(connection, broadcast_id, given)
         shares = tuple(broadcasts.shares(connection, broadcast_id))
         repeats = broadcasts.find_repeats(connection, broadcast_id, self._now(connection))
         duration = max(pace.estimate(share.friends, share.groups) for share in shares)
-        return Plan(broadcast_id, shares, duplicates, repeats, duration)
+        return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration)
 
     def _open(self, connection: Connection, broadcast_id: int, *, again: bool) -> Repeats | None:
         broadcasts.lock(connection)
