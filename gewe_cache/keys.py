@@ -59,8 +59,12 @@ def keys_of(image: Image, gewe_md5: str | None, scope: str, ignore_query: frozen
 
 def default_scope(base_url: str, token: str) -> str:
     """Give the scope of a token at a host: a truncated SHA-256, from which the token cannot be read."""
-    host = _host_and_port(urlsplit(base_url))
-    return _digest(_SCHEME_VERSION, "scope", host, token).hex()[:_SCOPE_DIGITS]
+    return _digest(_SCHEME_VERSION, "scope", host_of(base_url), token).hex()[:_SCOPE_DIGITS]
+
+
+def host_of(base_url: str) -> str:
+    """Give the host of a base URL, with its port unless it is the scheme's own."""
+    return _host_and_port(urlsplit(base_url))
 
 
 def normalise_url(url: str, ignore_query: frozenset[str] = frozenset()) -> str:

@@ -32,7 +32,7 @@ class Answer:
 
 def enter_lane(parts: Parts, app_id: str) -> Flow[None]:
     """Wait for a device's turn; afterwards ``parts.lanes.leave`` is the caller's to call."""
-    ticket = parts.lanes.enter(app_id)
+    ticket = parts.lanes.enter(app_id, parts.settings.tuning.lane_queue)
     if ticket is None:
         return
     try:

@@ -56,7 +56,11 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The shared state of one sender in one process; nothing in it outlives a fork."""
+    """The shared state of one sender in one process; nothing in it outlives a fork.
+
+    Attributes:
+        lanes: the queues of the devices, shared by all senders of the process that use the same GeWe.
+    """
 
     settings: Settings
     lanes: Lanes

@@ -158,6 +158,11 @@ def queued(parts: Parts, app_id: str) -> int:
         return sum(not ticket.cancelled() for ticket in parts.lanes._queues.get(app_id, ()))
 
 
+def busy(parts: Parts) -> set[str]:
+    """Give the devices whose lanes are held."""
+    return set(parts.lanes._queues)
+
+
 def is_idle(parts: Parts) -> bool:
     """Tell whether no lane is held and no flight is in the air."""
     return not parts.lanes._queues and not parts.flights._in_the_air

@@ -212,9 +212,9 @@ def test_who_leaves_a_queue_passes_its_turn(crews: Crews, sandbox: Sandbox, url:
 
 
 def test_a_turn_that_comes_as_its_owner_leaves_goes_to_the_next() -> None:
-    lanes = Lanes(queue_limit=10)
-    assert lanes.enter("a") is None
-    leaving, next_one = lanes.enter("a"), lanes.enter("a")
+    lanes = Lanes()
+    assert lanes.enter("a", 10) is None
+    leaving, next_one = lanes.enter("a", 10), lanes.enter("a", 10)
     assert leaving is not None
     assert next_one is not None
     lanes.leave("a")
@@ -222,22 +222,22 @@ def test_a_turn_that_comes_as_its_owner_leaves_goes_to_the_next() -> None:
     lanes.give_up("a", leaving)
     assert next_one.done()
     lanes.leave("a")
-    assert lanes.enter("a") is None
+    assert lanes.enter("a", 10) is None
 
 
 def test_those_who_left_a_full_queue_do_not_count() -> None:
-    lanes = Lanes(queue_limit=3)
-    lanes.enter("a")
-    tickets = [lanes.enter("a") for _ in range(3)]
+    lanes = Lanes()
+    lanes.enter("a", 3)
+    tickets = [lanes.enter("a", 3) for _ in range(3)]
     with pytest.raises(GeweUnreachable, match="Nothing was sent: 3 sends of device a are waiting already"):
-        lanes.enter("a")
+        lanes.enter("a", 3)
     for ticket in tickets[:2]:
         assert isinstance(ticket, Future)
         lanes.give_up("a", ticket)
-    assert lanes.enter("a") is not None
-    assert lanes.enter("a") is not None
+    assert lanes.enter("a", 3) is not None
+    assert lanes.enter("a", 3) is not None
     with pytest.raises(GeweUnreachable):
-        lanes.enter("a")
+        lanes.enter("a", 3)
 
 
 def test_a_full_queue_refuses_the_next_send_and_breaks_nothing(crews: Crews, sandbox: Sandbox, url: str) -> None:
@@ -254,11 +254,11 @@ def test_a_full_queue_refuses_the_next_send_and_breaks_nothing(crews: Crews, san
 
 
 def test_8_threads_that_enter_and_leave_hold_a_lane_one_by_one() -> None:
-    lanes, held, worst = Lanes(queue_limit=100), [0], [0]
+    lanes, held, worst = Lanes(), [0], [0]
 
     def enter_and_leave() -> None:
         for _ in range(300):
-            ticket = lanes.enter("a")
+            ticket = lanes.enter("a", 100)
             if ticket is not None:
                 ticket.result(PATIENCE)
             held[0] += 1

@@ -314,7 +314,7 @@ def test_losing_the_lease_stops_no_upload_and_its_result_is_saved(
     caplog.set_level(logging.WARNING, logger="gewe_cache")
     _give_lease_to_nobody(shared_database)
     until(lambda: "1 lease(s) were lost" in caplog.text)
-    assert outcomes([other_crew.send("wxid_other", url)]) == ["upload"]
+    assert outcomes([other_crew.send("wxid_other", url, app_id="wx_sandbox_2")]) == ["upload"]
     plan.release()
     assert outcomes([leader]) == ["upload"]
     image = leader.result().image

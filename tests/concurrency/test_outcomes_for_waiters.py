@@ -14,6 +14,7 @@ from tests.concurrency.crews import (
     QUICK,
     Crews,
     Tasks,
+    busy,
     delivered,
     held,
     is_idle,
@@ -235,10 +236,10 @@ def test_one_who_watches_another_process_for_all_may_leave(sandbox: Sandbox, url
         followers = []
         for number in range(4):
             followers.append(here.send(f"wxid_{number}", url, app_id=f"wx_sandbox_{number}"))
-            until(lambda others=number: waiters(here.parts) == others and not here.parts.lanes._queues)  # type: ignore[misc]
+            until(lambda others=number: waiters(here.parts) == others and busy(here.parts) == {"wx_sandbox_leader"})  # type: ignore[misc]
         for left in (3, 2, 1):
             assert followers[3 - left].cancel()  # who has waited longest is the one who watches
-            until(lambda others=left - 1: waiters(here.parts) == others and not here.parts.lanes._queues)  # type: ignore[misc]
+            until(lambda others=left - 1: waiters(here.parts) == others and busy(here.parts) == {"wx_sandbox_leader"})  # type: ignore[misc]
         plan.release()
         assert outcomes([leader, followers[-1]]) == ["upload", "forward"]
         assert len(sandbox.calls) == 2

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 HAS_FORK = hasattr(os, "fork")
 
 
-def _send(sender: ImageSender, to: str, url: str) -> str:
+def _send(sender: ImageSender, to: str, url: str, device: str = "") -> str:
     try:
-        return sender.send_image(to, url, app_id=f"wx_sandbox_{to}").route
+        return sender.send_image(to, url, app_id=device or f"wx_sandbox_{to}").route
     except RuntimeError as error:
         return str(error)
 
 
-def _child(pipe: Connection, sender: ImageSender | None, settings: dict[str, Any], urls: list[str]) -> None:
+def _child(
+    pipe: Connection, sender: ImageSender | None, settings: dict[str, Any], urls: list[str], device: str
+) -> None:
     sender = sender or ImageSender(**settings)
     if urls:
-        pipe.send([_send(sender, f"wxid_child_{number}", url) for number, url in enumerate(urls)])
+        pipe.send([_send(sender, f"wxid_child_{number}", url, device) for number, url in enumerate(urls)])
     sender.close()
     pipe.send("closed")
 
@@ -48,11 +50,12 @@ def main() -> None:
     context: Any = multiprocessing.get_context("fork" if HAS_FORK else "spawn")
     here, there = context.Pipe()
     held = threading.Thread(target=_send, args=(sender, "wxid_held", url))
-    if what in {"busy", "unused"}:
+    if what in {"busy", "unused", "same device"}:
         held.start()
         sys.stdin.readline()
     urls = [] if what == "unused" else [url, other_url]
-    child = context.Process(target=_child, args=(there, sender if HAS_FORK else None, settings, urls))
+    device = "wx_sandbox_wxid_held" if what == "same device" else ""
+    child = context.Process(target=_child, args=(there, sender if HAS_FORK else None, settings, urls, device))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of a fork beside threads
         child.start()

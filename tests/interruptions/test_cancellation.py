@@ -320,7 +320,7 @@ async def test_in_a_lane(sender: AsyncImageSender, sandbox: Sandbox, url: str) -
 async def test_in_a_lane_whose_turn_has_just_come(sender: AsyncImageSender, sandbox: Sandbox, url: str) -> None:
     """The turn is given to a task that is cancelled before it runs again: it passes it on."""
     parts = sender._core.parts
-    assert parts.lanes.enter("wx_sandbox_1") is None
+    assert parts.lanes.enter("wx_sandbox_1", 10) is None
     gone, last = _begin(sender, "gone", url), _begin(sender, "last", url)
     await until(lambda: queued(parts, "wx_sandbox_1") == 2)
     parts.lanes.leave("wx_sandbox_1")

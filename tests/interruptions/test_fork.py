@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from gewe_cache.sandbox import Fault
 from tests.interruptions.forker import HAS_FORK
 from tests.interruptions.kit import check_intact, check_record, written_usage
@@ -61,9 +63,11 @@ def test_both_sides_go_on(sandbox: Sandbox, url: str, shared_database: str) -> N
     check_record(sandbox, "wxid_before", "wxid_parent", "wxid_child_0", "wxid_child_1")
 
 
-def test_while_another_thread_of_the_parent_sends(sandbox: Sandbox, url: str, shared_file: str) -> None:
+@pytest.mark.parametrize("what", ["busy", "same device"])
+def test_while_another_thread_of_the_parent_sends(sandbox: Sandbox, url: str, shared_file: str, what: str) -> None:
+    """Each process has lanes of its own: the child waits for nobody of its parent's."""
     plan = sandbox.fail(Fault.hold(), route="forward", to_wxid="wxid_held")
-    answers = _fork(sandbox, shared_file, url, "busy", plan)
+    answers = _fork(sandbox, shared_file, url, what, plan)
     assert (answers["child"], answers["closed"]) == (["forward", "upload"], "closed")
     assert written_usage(shared_file) == {"uploads": 2, "forwards": 2, "unknowns": 0}
     check_intact(shared_file)

@@ -17,9 +17,9 @@ from gewe_cache.sending.lanes import Lanes, Ticket
 DEVICE, OTHER = "wx_1", "wx_2"
 
 
-def waiting(lanes: Lanes, app_id: str = DEVICE) -> Ticket:
+def waiting(lanes: Lanes, app_id: str = DEVICE, limit: int = 10) -> Ticket:
     """Enter a lane that must be busy."""
-    ticket = lanes.enter(app_id)
+    ticket = lanes.enter(app_id, limit)
     assert ticket is not None
     assert not ticket.done()
     return ticket
@@ -30,8 +30,8 @@ def assert_empty(lanes: Lanes) -> None:
 
 
 def test_turns_come_in_the_order_of_entering() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     tickets = [waiting(lanes) for _ in range(3)]
     for number, ticket in enumerate(tickets, 1):
         lanes.leave(DEVICE)
@@ -42,25 +42,25 @@ def test_turns_come_in_the_order_of_entering() -> None:
 
 
 def test_other_devices_are_not_held_up() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     ticket = waiting(lanes)
-    assert lanes.enter(OTHER) is None
+    assert lanes.enter(OTHER, 10) is None
     lanes.leave(OTHER)
     assert not ticket.done()
 
 
 def test_a_free_lane_is_free_again_after_use() -> None:
-    lanes = Lanes(1)
+    lanes = Lanes()
     for _ in range(3):
-        assert lanes.enter(DEVICE) is None
+        assert lanes.enter(DEVICE, 1) is None
         lanes.leave(DEVICE)
     assert_empty(lanes)
 
 
 def test_who_gives_up_is_passed_over() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     first, second = waiting(lanes), waiting(lanes)
     lanes.give_up(DEVICE, first)
     assert first.cancelled()
@@ -71,18 +71,18 @@ def test_who_gives_up_is_passed_over() -> None:
 
 
 def test_when_all_give_up_the_lane_is_free() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     for ticket in [waiting(lanes) for _ in range(3)]:
         lanes.give_up(DEVICE, ticket)
     lanes.leave(DEVICE)
     assert_empty(lanes)
-    assert lanes.enter(DEVICE) is None
+    assert lanes.enter(DEVICE, 10) is None
 
 
 def test_a_turn_that_had_come_already_goes_on_to_the_next() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     first, second = waiting(lanes), waiting(lanes)
     lanes.leave(DEVICE)
     assert first.done()
@@ -94,8 +94,8 @@ def test_a_turn_that_had_come_already_goes_on_to_the_next() -> None:
 
 def test_a_ticket_cancelled_by_its_loop_is_given_up_only_once() -> None:
     """A cancelled task cancels its future first; the flow gives up the ticket afterwards."""
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     first, second = waiting(lanes), waiting(lanes)
     first.cancel()
     lanes.give_up(DEVICE, first)
@@ -105,26 +105,26 @@ def test_a_ticket_cancelled_by_its_loop_is_given_up_only_once() -> None:
 
 
 def test_a_full_queue_refuses_and_says_that_nothing_was_sent() -> None:
-    lanes = Lanes(2)
-    assert lanes.enter(DEVICE) is None
-    tickets = [waiting(lanes), waiting(lanes)]
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 2) is None
+    tickets = [waiting(lanes, limit=2), waiting(lanes, limit=2)]
     with pytest.raises(GeweUnreachable, match=r"Nothing was sent: 2 sends of device wx_1 .* Send more slowly"):
-        lanes.enter(DEVICE)
-    assert lanes.enter(OTHER) is None
+        lanes.enter(DEVICE, 2)
+    assert lanes.enter(OTHER, 2) is None
     lanes.leave(DEVICE)
     assert tickets[0].done()
-    assert waiting(lanes), "there is room again"
+    assert waiting(lanes, limit=2), "there is room again"
 
 
 def test_those_who_gave_up_do_not_fill_the_queue() -> None:
-    lanes = Lanes(2)
-    assert lanes.enter(DEVICE) is None
-    stays = waiting(lanes)
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 2) is None
+    stays = waiting(lanes, limit=2)
     for _ in range(5):
-        lanes.give_up(DEVICE, waiting(lanes))
-    last = waiting(lanes)
+        lanes.give_up(DEVICE, waiting(lanes, limit=2))
+    last = waiting(lanes, limit=2)
     with pytest.raises(GeweUnreachable, match=r"2 sends"):
-        lanes.enter(DEVICE)
+        lanes.enter(DEVICE, 2)
     lanes.leave(DEVICE)
     assert (stays.done(), last.done()) == (True, False)
     lanes.leave(DEVICE)
@@ -132,8 +132,8 @@ def test_those_who_gave_up_do_not_fill_the_queue() -> None:
 
 
 async def test_a_task_waits_its_turn_and_a_cancelled_one_takes_nobody_along() -> None:
-    lanes = Lanes(10)
-    assert lanes.enter(DEVICE) is None
+    lanes = Lanes()
+    assert lanes.enter(DEVICE, 10) is None
     first, second = waiting(lanes), waiting(lanes)
     leaving, staying = asyncio.wrap_future(first), asyncio.wrap_future(second)
     leaving.cancel()
@@ -145,14 +145,14 @@ async def test_a_task_waits_its_turn_and_a_cancelled_one_takes_nobody_along() ->
 
 
 def test_under_threads_one_at_a_time_and_none_is_lost() -> None:
-    lanes = Lanes(1000)
+    lanes = Lanes()
     inside, most, turns = 0, 0, 0
     check = threading.Lock()
 
     def send(number: int) -> None:
         nonlocal inside, most, turns
         for step in range(50):
-            ticket = lanes.enter(DEVICE)
+            ticket = lanes.enter(DEVICE, 1000)
             if ticket is not None and (number + step) % 3 == 0:
                 lanes.give_up(DEVICE, ticket)
                 continue
@@ -179,7 +179,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lanes = Lanes(5)
+        self.lanes = Lanes()
         self.held = False
         self.queue: list[Ticket] = []
 
@@ -187,9 +187,9 @@ class LaneMachine(RuleBasedStateMachine):
     def enter(self) -> Ticket:
         if len(self.queue) >= 5:
             with pytest.raises(GeweUnreachable):
-                self.lanes.enter(DEVICE)
+                self.lanes.enter(DEVICE, 5)
             return Ticket()
-        ticket = self.lanes.enter(DEVICE)
+        ticket = self.lanes.enter(DEVICE, 5)
         assert (ticket is None) == (not self.held)
         self.held = True
         if ticket is not None:
