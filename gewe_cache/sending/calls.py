@@ -17,6 +17,7 @@ from gewe_cache.text import one_line, without_query
 
 if TYPE_CHECKING:
     from gewe_cache.image import CachedImage, Route
+    from gewe_cache.sending.lanes import Ticket
     from gewe_cache.sending.parts import Errand, Parts
 
 _log = Log("gewe_cache.sending")
@@ -30,16 +31,11 @@ class Answer:
     seconds: float
 
 
-def enter_lane(parts: Parts, app_id: str) -> Flow[None]:
-    """Wait for a device's turn; afterwards ``parts.lanes.leave`` is the caller's to call."""
-    ticket = parts.lanes.enter(app_id, parts.settings.tuning.lane_queue)
-    if ticket is None:
-        return
-    try:
-        yield Wait(ticket)
-    except BaseException:
-        parts.lanes.give_up(app_id, ticket)
-        raise
+def enter_lane(parts: Parts, ticket: Ticket) -> Flow[None]:
+    """Wait for a device's turn, inside a ``try`` at whose end ``parts.lanes.leave`` is the caller's to call."""
+    turn = parts.lanes.enter(ticket, parts.settings.tuning.lane_queue)
+    if turn is not None:
+        yield Wait(turn)
 
 
 def call(parts: Parts, errand: Errand, request: Request) -> Flow[Answer]:

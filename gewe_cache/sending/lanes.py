@@ -1,9 +1,10 @@
 """Lanes: GeWe wants one send at a time per device.
 
 All senders of a process that use one GeWe share the lanes of its devices, whatever their kind and token. Who
-enters a busy lane gets a ticket, a future that is done when it is their turn; turns come in the order of
-entering. A thread waits for a ticket with ``result()``, a task with ``asyncio.wrap_future``. Nothing here
-blocks.
+wants a lane enters it with a ticket; turns come in the order of entering, and whose ticket is the first has the
+lane until it leaves. To leave does no harm to who never entered, or has left, so that Ctrl-C may come at any
+moment: make the ticket first, enter it inside a ``try``, and leave in the end. A thread waits for its turn with
+``result()``, a task with ``asyncio.wrap_future``. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -11,12 +12,36 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from gewe_cache.errors import GeweUnreachable
 
-Ticket = Future[None]
+Turn = Future[None]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A send's place in the lane of a device; ``turn``: where it has to wait, a future that is done when it may go."""
+
+    app_id: str
+    turn: Turn | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """Tell whether its owner has stopped waiting."""
+        return self.turn is not None and self.turn.cancelled()
+
+    def call(self) -> bool:
+        """Tell its owner that the turn has come, as often as one likes; False where the owner has left."""
+        if self.turn is None:
+            return True
+        try:
+            self.turn.set_result(None)
+        except InvalidStateError:
+            return not self.turn.cancelled()
+        return True
 
 
 class Lanes:
@@ -27,41 +52,37 @@ class Lanes:
         self._queues: dict[str, deque[Ticket]] = {}
         self._lock = threading.Lock()
 
-    def enter(self, app_id: str, queue_limit: int) -> Ticket | None:
-        """Enter a device's lane: None when it was free and is ours now, else a ticket to wait for.
+    def enter(self, ticket: Ticket, queue_limit: int) -> Turn | None:
+        """Enter a device's lane: None when it was free and is ours now, else the turn to wait for.
 
         Raises:
             GeweUnreachable: too many sends wait already.
         """
         with self._lock:
-            queue = self._queues.get(app_id)
-            if queue is None:
-                self._queues[app_id] = deque()
+            queue = self._queues.get(ticket.app_id)
+            if not queue:
+                self._queues[ticket.app_id] = deque([ticket])
                 return None
-            if len(queue) >= queue_limit:
-                queue = self._queues[app_id] = deque(ticket for ticket in queue if not ticket.cancelled())
-            if len(queue) >= queue_limit:
-                msg = f"Nothing was sent: {len(queue)} sends of device {app_id} are waiting already. Send more slowly."
+            if len(queue) > queue_limit:
+                queue = self._queues[ticket.app_id] = deque(each for each in queue if not each.has_left)
+            if len(queue) > queue_limit:
+                waiting, device = len(queue) - 1, ticket.app_id
+                msg = f"Nothing was sent: {waiting} sends of device {device} are waiting already. Send more slowly."
                 raise GeweUnreachable(msg)
-            ticket: Ticket = Future()
+            ticket.turn = Future()
             queue.append(ticket)
-            return ticket
+            return ticket.turn
 
-    def leave(self, app_id: str) -> None:
-        """Leave a lane; the next one that still waits has it."""
+    def leave(self, ticket: Ticket) -> None:
+        """Leave a lane, or stop waiting for it; the next one that still waits has it. To leave twice does nothing."""
+        if ticket.turn is not None and ticket.turn.cancel():
+            return  # its turn had not come, and will be passed over
         with self._lock:
-            queue = self._queues[app_id]
-            while queue:
-                ticket = queue.popleft()
-                if ticket.set_running_or_notify_cancel():
-                    ticket.set_result(None)
-                    return
-            del self._queues[app_id]
-
-    def give_up(self, app_id: str, ticket: Ticket) -> None:
-        """Stop waiting; a turn that had come already goes to the next."""
-        if not ticket.cancel():
-            self.leave(app_id)
+            queue = self._queues.get(ticket.app_id)
+            while queue and (queue[0] is ticket or not queue[0].call()):
+                queue.popleft()
+            if not queue:
+                self._queues.pop(ticket.app_id, None)
 
 
 class _Registry:

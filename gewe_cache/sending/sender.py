@@ -82,7 +82,7 @@ class ImageSender:
             tuning=_tuning,
         )
         self._sends = threading.Condition()
-        self._under_way = 0
+        self._under_way: set[object] = set()
         self._closed = False
         self._make_live(http_client)
 
@@ -105,11 +105,7 @@ class ImageSender:
             SchemaOutdated, SchemaUnknown: the database cannot be used as it is; nothing was sent.
             RuntimeError: the sender is closed; nothing was sent.
         """
-        self._begin()
-        try:
-            return self._perform_all(self._core.send(to_wxid, image, app_id, refresh=refresh))
-        finally:
-            self._end()
+        return self._run(self._live().send(to_wxid, image, app_id, refresh=refresh))
 
     def lookup(self, image: str | Image) -> CachedImage | None:
         """Give the fresh entry of an image, or None; also None where the database is away.
@@ -159,7 +155,7 @@ class ImageSender:
             return
         with self._sends:
             self._closed = True
-            self._sends.wait_for(lambda: self._under_way == 0)
+            self._sends.wait_for(lambda: not self._under_way)
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -195,7 +191,7 @@ class ImageSender:
             msg = "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
             raise RuntimeError(msg)
         self._leave_to_parent()
-        self._sends, self._under_way = threading.Condition(), 0
+        self._sends, self._under_way = threading.Condition(), set()
         self._make_live(None)
 
     def _leave_to_parent(self) -> None:
@@ -203,21 +199,26 @@ class ImageSender:
         self._core.leave_to_parent(self._transport)
 
     def _run(self, steps: Flow[T]) -> T:
-        self._begin()
+        use = object()
         try:
+            self._begin(use)
             return self._perform_all(steps)
         finally:
-            self._end()
+            try:
+                self._end(use)
+            except BaseException:  # Ctrl-C at this very moment
+                self._end(use)
+                raise
 
-    def _begin(self) -> None:
+    def _begin(self, use: object) -> None:
         self._live()
         with self._sends:
             self._live()
-            self._under_way += 1
+            self._under_way.add(use)
 
-    def _end(self) -> None:
+    def _end(self, use: object) -> None:
         with self._sends:
-            self._under_way -= 1
+            self._under_way.discard(use)
             self._sends.notify_all()
 
     def _perform_all(self, steps: Flow[T]) -> T:

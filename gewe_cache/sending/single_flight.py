@@ -21,6 +21,7 @@ from gewe_cache.errors import (
 from gewe_cache.image import CachedImage, SentImage
 from gewe_cache.sending.calls import enter_lane
 from gewe_cache.sending.flight import Ending, Failures, Flight
+from gewe_cache.sending.lanes import Ticket
 from gewe_cache.sending.parts import AWAY
 from gewe_cache.sending.steps import Ask, Flow, Pause, Wait
 from gewe_cache.sending.upload import Upload
@@ -108,41 +109,53 @@ def _longest_flight(parts: Parts) -> float:
 
 
 def _lead_or_follow(parts: Parts, errand: Errand, seen: int) -> Flow[SentImage | CachedImage | Ending]:
-    yield from enter_lane(parts, errand.app_id)
-    in_lane = True
+    ticket, flight = Ticket(errand.app_id), Flight(errand.key.digest)
     try:
-        landed = _find_in_memory(parts, errand)
-        if landed is not None:
-            return landed
-        failures = parts.flights.failures(errand.key.digest)
-        if failures.number > seen:
-            return failures.last
-        flight = parts.flights.begin(errand.key.digest)
-        if flight is None:
-            return Ending("take_over")
-        try:
-            lease = yield from _acquire(parts, errand, flight)
-            if lease is None or lease.owner == flight.owner:
-                return (yield from _lead(parts, errand, flight, lease))
-            parts.lanes.leave(errand.app_id)
-            in_lane = False
-            flight.ending = yield from _follow(parts, lease)
-            return flight.ending
-        finally:
-            parts.flights.end(flight)
+        return (yield from _fly(parts, errand, ticket, flight, seen))
     finally:
-        if in_lane:
-            parts.lanes.leave(errand.app_id)
+        try:
+            yield from _let_go(parts, ticket, flight)
+        except BaseException:  # Ctrl-C at this very moment; to let go twice does no harm
+            yield from _let_go(parts, ticket, flight)
+            raise
+
+
+def _let_go(parts: Parts, ticket: Ticket, flight: Flight) -> Flow[None]:
+    try:
+        yield from _release_lease(parts, flight)
+    finally:
+        parts.background.drop(flight.owner)
+        parts.flights.end(flight)
+        parts.lanes.leave(ticket)
+
+
+def _fly(
+    parts: Parts, errand: Errand, ticket: Ticket, flight: Flight, seen: int
+) -> Flow[SentImage | CachedImage | Ending]:
+    yield from enter_lane(parts, ticket)
+    landed = _find_in_memory(parts, errand)
+    if landed is not None:
+        return landed
+    failures = parts.flights.failures(errand.key.digest)
+    if failures.number > seen:
+        return failures.last
+    if not parts.flights.begin(flight):
+        return Ending("take_over")
+    lease = yield from _acquire(parts, errand, flight)
+    if lease is None or flight.has_lease:
+        return (yield from _lead(parts, errand, flight, lease))
+    parts.lanes.leave(ticket)
+    flight.ending = yield from _follow(parts, lease)
+    return flight.ending
 
 
 def _acquire(parts: Parts, errand: Errand, flight: Flight) -> Flow[Lease | None]:
     """Try for the lease; None where the database is away, and the flight is this process's alone."""
-    operation = partial(_take_lease, parts=parts, errand=errand, flight=flight)
-    try:
-        lease: Lease | None = yield Ask(operation, None, "lease", write=True)
-    except BaseException:
-        yield from _release(parts, flight)
-        raise
+    flight.has_lease = True
+    lease: Lease | None = yield Ask(
+        partial(_take_lease, parts=parts, errand=errand, flight=flight), None, "lease", write=True
+    )
+    flight.has_lease = lease is not None and lease.owner == flight.owner
     return lease
 
 
@@ -190,8 +203,22 @@ def _ending_of(parts: Parts, lease: Lease) -> Ending:
     return Ending("refused", refusal=error(refused["ret"], refused["msg"], refused["data"]))
 
 
-def _release(parts: Parts, flight: Flight, *, uploaded: bool = False) -> Flow[None]:
-    """Say in the database how the flight ended."""
+def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
+    """Upload, holding the lane, the flight and, unless the database is away, the lease."""
+    if lease is not None:
+        parts.background.hold(flight.owner)
+    entry = yield from _find_serving(parts, errand)
+    if entry is not None:
+        flight.ending = Ending("landed", entry=entry)
+        return entry
+    return (yield from Upload(parts, errand, flight, lease).send())
+
+
+def _release_lease(parts: Parts, flight: Flight) -> Flow[None]:
+    """Say in the database how the flight ended, unless that is known from the entry it has saved."""
+    parts.background.drop(flight.owner)
+    if not flight.has_lease:
+        return
     ending, refusal = flight.ending, None
     if ending.refusal is not None:
         refused = ending.refusal
@@ -209,25 +236,7 @@ def _release(parts: Parts, flight: Flight, *, uploaded: bool = False) -> Flow[No
         ending=ending.kind,
         reason=ending.reason,
         refusal=refusal,
-        uploaded=uploaded,
+        uploaded=flight.was_given,
     )
     yield Ask(operation, None, "lease", write=True, accepted=True)
-
-
-def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
-    """Upload, holding the lane, the flight and, unless the database is away, the lease."""
-    upload = Upload(parts, errand, flight, lease)
-    if lease is not None:
-        parts.background.hold(flight.owner)
-    try:
-        entry = yield from _find_serving(parts, errand)
-        if entry is not None:
-            flight.ending = Ending("landed", entry=entry)
-            return entry
-        return (yield from upload.send())
-    finally:
-        parts.background.drop(flight.owner)
-        if upload.was_given:
-            parts.flights.note_upload(flight.digest, utc_now())
-        if lease is not None and not upload.is_lease_removed:
-            yield from _release(parts, flight, uploaded=upload.was_given)
+    flight.has_lease = False

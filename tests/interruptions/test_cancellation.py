@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from gewe_cache import AsyncImageSender
 from gewe_cache.sandbox import Fault
+from gewe_cache.sending.lanes import Ticket
 from tests.concurrency.crews import held, queued, waiters
 from tests.interruptions.kit import (
     PATIENCE,
@@ -320,10 +321,11 @@ async def test_in_a_lane(sender: AsyncImageSender, sandbox: Sandbox, url: str) -
 async def test_in_a_lane_whose_turn_has_just_come(sender: AsyncImageSender, sandbox: Sandbox, url: str) -> None:
     """The turn is given to a task that is cancelled before it runs again: it passes it on."""
     parts = sender._core.parts
-    assert parts.lanes.enter("wx_sandbox_1", 10) is None
+    holder = Ticket("wx_sandbox_1")
+    assert parts.lanes.enter(holder, 10) is None
     gone, last = _begin(sender, "gone", url), _begin(sender, "last", url)
     await until(lambda: queued(parts, "wx_sandbox_1") == 2)
-    parts.lanes.leave("wx_sandbox_1")
+    parts.lanes.leave(holder)
     await _cancel(gone)
     assert (await last).route == "upload"
     check_record(sandbox, "wxid_last")
