@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = Log("gewe_cache.sending")
 
+_LONGEST_WAIT = 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -32,10 +34,28 @@ class Answer:
 
 
 def enter_lane(parts: Parts, ticket: Ticket) -> Flow[None]:
-    """Wait for a device's turn, inside a ``try`` at whose end ``parts.lanes.leave`` is the caller's to call."""
+    """Wait for a device's turn, inside a ``try`` at whose end ``parts.lanes.leave`` is the caller's to call.
+
+    Raises:
+        GeweUnreachable: too many sends wait already; or the turn has not come though every send before it had the
+            time for its calls, so that one of them can only be stuck (its event loop stands still, say).
+    """
     turn = parts.lanes.enter(ticket, parts.settings.tuning.lane_queue)
-    if turn is not None:
-        yield Wait(turn)
+    if turn is None:
+        return
+    patience = min(ticket.ahead * longest_call(parts), _LONGEST_WAIT)
+    if not (yield Wait(turn, patience, otherwise=False)):
+        msg = (
+            f"Nothing was sent: the sends of device {ticket.app_id} before this one have not ended within "
+            f"{patience:.0f} s. Is one of them on an event loop that stands still? Send again."
+        )
+        raise GeweUnreachable(msg)
+
+
+def longest_call(parts: Parts) -> float:
+    """Give the seconds after which a call that has not ended can only have been lost."""
+    tries = len(parts.settings.tuning.unreached_pauses) + 1
+    return tries * parts.settings.upload_timeout + parts.settings.tuning.flight_grace
 
 
 def call(parts: Parts, errand: Errand, request: Request) -> Flow[Answer]:

@@ -18,15 +18,21 @@ from weakref import WeakValueDictionary
 
 from gewe_cache.errors import GeweUnreachable
 
-Turn = Future[None]
+Turn = Future[bool]
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A send's place in the lane of a device; ``turn``: where it has to wait, a future that is done when it may go."""
+    """A send's place in the lane of a device.
+
+    Attributes:
+        turn: where it has to wait, a future that is done when it may go.
+        ahead: how many were before it when it entered.
+    """
 
     app_id: str
     turn: Turn | None = None
+    ahead: int = 0
 
     @property
     def has_left(self) -> bool:
@@ -38,7 +44,7 @@ class Ticket:
         if self.turn is None:
             return True
         try:
-            self.turn.set_result(None)
+            self.turn.set_result(True)
         except InvalidStateError:
             return not self.turn.cancelled()
         return True
@@ -69,7 +75,7 @@ class Lanes:
                 waiting, device = len(queue) - 1, ticket.app_id
                 msg = f"Nothing was sent: {waiting} sends of device {device} are waiting already. Send more slowly."
                 raise GeweUnreachable(msg)
-            ticket.turn = Future()
+            ticket.turn, ticket.ahead = Future(), len(queue)
             queue.append(ticket)
             return ticket.turn
 

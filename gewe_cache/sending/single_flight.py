@@ -19,7 +19,7 @@ from gewe_cache.errors import (
     TokenRefused,
 )
 from gewe_cache.image import CachedImage, SentImage
-from gewe_cache.sending.calls import enter_lane
+from gewe_cache.sending.calls import enter_lane, longest_call
 from gewe_cache.sending.flight import Ending, Failures, Flight
 from gewe_cache.sending.lanes import Ticket
 from gewe_cache.sending.parts import AWAY
@@ -59,7 +59,7 @@ def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
         waiter = parts.flights.watch(digest)
         result: SentImage | CachedImage | Ending | None
         if waiter is not None:
-            result = yield Wait(waiter, _longest_flight(parts))
+            result = yield Wait(waiter, longest_call(parts))
         else:
             result = yield from _lead_or_follow(parts, errand, seen)
         if result is None:
@@ -100,12 +100,6 @@ def _find_in_memory(parts: Parts, errand: Errand) -> CachedImage | None:
     if held is None or not parts.front.is_trusted(held):
         return None
     return held.entry if errand.is_served_by(held.entry) and parts.is_fresh(held.entry) else None
-
-
-def _longest_flight(parts: Parts) -> float:
-    """Give the seconds after which a flight that has not ended can only have been lost."""
-    tries = len(parts.settings.tuning.unreached_pauses) + 1
-    return tries * parts.settings.upload_timeout + parts.settings.tuning.flight_grace
 
 
 def _lead_or_follow(parts: Parts, errand: Errand, seen: int) -> Flow[SentImage | CachedImage | Ending]:
@@ -176,7 +170,7 @@ def _follow(parts: Parts, lease: Lease) -> Flow[Ending]:
     length = timedelta(seconds=tuning.lease_seconds)
     if not lease.running:
         return _ending_of(parts, lease)
-    polls = math.ceil(_longest_flight(parts) / tuning.lease_poll)
+    polls = math.ceil(longest_call(parts) / tuning.lease_poll)
     for _ in range(polls):
         yield Pause(tuning.lease_poll)
         now: Any = yield Ask(partial(leases.peek, digest=lease.digest, length=length), AWAY, "lease")

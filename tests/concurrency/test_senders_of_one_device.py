@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections import Counter
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gewe_cache import ImageSender
+from gewe_cache import AsyncImageSender, GeweUnreachable, ImageSender
 from gewe_cache.sandbox import Delays, Fault, Sandbox
+from gewe_cache.settings import Tuning
 from tests.concurrency.crews import KINDS, Crews, busy, delivered, is_idle, outcomes, queued, until
 
 if TYPE_CHECKING:
@@ -98,6 +100,28 @@ def test_who_leaves_the_queue_of_two_senders_passes_its_turn(crews: Crews, sandb
     plan.release()
     assert outcomes([holding, staying]) == ["upload", "upload"]
     assert delivered(sandbox) == ["wxid_held", "wxid_stays"]
+
+
+async def test_a_blocked_event_loop_blocks_no_sender_for_ever(sandbox: Sandbox, url: str, sqlite_url: str) -> None:
+    """A sync send on the loop itself waits for a task that cannot go on: the wait has an end, and says so."""
+    given: dict[str, Any] = {
+        "token": sandbox.token,
+        "base_url": sandbox.base_url,
+        "database": sqlite_url,
+        "app_id": _DEVICE,
+    }
+    impatient = Tuning(unreached_pauses=(), flight_grace=0.1)
+    async with AsyncImageSender(**given) as sender:
+        with ImageSender(**given, timeout=0.2, _tuning=impatient) as blocking:
+            plan = sandbox.fail(Fault.hold())
+            holding = asyncio.create_task(sender.send_image("wxid_held", url))
+            await asyncio.to_thread(plan.wait_reached)
+            with pytest.raises(GeweUnreachable, match="Nothing was sent: the sends of device wx_sandbox_1 before"):
+                blocking.send_image("wxid_blocking", sandbox.make_image("other.png", width=30, height=20))
+            plan.release()
+            assert (await holding).route == "upload"
+            assert blocking.send_image("wxid_again", url).route == "forward"
+    assert delivered(sandbox) == ["wxid_again", "wxid_held"]
 
 
 def test_when_the_senders_are_gone_nothing_of_their_lanes_is_left(sandbox: Sandbox, url: str, sqlite_url: str) -> None:
