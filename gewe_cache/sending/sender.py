@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from gewe_cache.sending.steps import Flow, Step
 
 T = TypeVar("T")
+
+_CLIENT_OF_THE_PARENT = (
+    "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
+)
+_fork_lock = threading.Lock()
+
+
+def _renew_fork_lock() -> None:
+    global _fork_lock  # noqa: PLW0603 - whoever held it has stayed in the parent
+    _fork_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_fork_lock)
 
 
 class ImageSender:
@@ -173,9 +188,10 @@ class ImageSender:
         return f"ImageSender({self._settings.describe()}, {self._core.store.database})"
 
     def _make_live(self, http_client: GivenClient | None) -> None:
-        self._core = Core.make(self._settings)
+        core = Core.make(self._settings)
         self._transport = SyncTransport(http_client)
-        self._finalizer = weakref.finalize(self, _shut_down, self._core, self._transport)
+        self._finalizer = weakref.finalize(self, _shut_down, core, self._transport)
+        self._core = core  # the last: by it other threads know that all is made
 
     def _live(self) -> Core:
         """Give the parts of this process; a fork makes its own."""
@@ -187,12 +203,14 @@ class ImageSender:
         return self._core
 
     def _after_fork(self) -> None:
-        if self._transport.is_given:
-            msg = "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
-            raise RuntimeError(msg)
-        self._leave_to_parent()
-        self._sends, self._under_way = threading.Condition(), set()
-        self._make_live(None)
+        with _fork_lock:
+            if self._core.is_of_this_process:
+                return  # another thread was first
+            if self._transport.is_given:
+                raise RuntimeError(_CLIENT_OF_THE_PARENT)
+            self._leave_to_parent()
+            self._sends, self._under_way = threading.Condition(), set()
+            self._make_live(None)
 
     def _leave_to_parent(self) -> None:
         self._finalizer.detach()

@@ -74,6 +74,17 @@ def test_while_another_thread_of_the_parent_sends(sandbox: Sandbox, url: str, sh
     check_record(sandbox, "wxid_before", "wxid_held", "wxid_child_0", "wxid_child_1")
 
 
+def test_the_first_sends_of_two_threads_of_the_child_make_its_parts_once(
+    sandbox: Sandbox, url: str, shared_file: str
+) -> None:
+    answers = _fork(sandbox, shared_file, url, "two threads")
+    if HAS_FORK:
+        assert answers["child"] == ["forward", "upload", "made 1"]
+        assert answers["closed"] == "closed"
+        assert written_usage(shared_file) == {"uploads": 2, "forwards": 2, "unknowns": 0}
+        check_record(sandbox, "wxid_before", "wxid_parent", "wxid_child_0", "wxid_child_1")
+
+
 def test_a_child_closes_what_it_never_used(sandbox: Sandbox, url: str, shared_file: str) -> None:
     """The send that is under way is the parent's: the child does not wait for it."""
     plan = sandbox.fail(Fault.hold(), route="forward", to_wxid="wxid_held")
