@@ -41,20 +41,26 @@ class Ending:
 
     ``landed``: there is an entry. ``refused``: all waiters share the refusal. ``take_over``: the reason was
     the leader's own, the next may lead at once. ``failed``: one other may try.
+
+    Attributes:
+        refused_url: what GeWe could not use, where it was the image that it refused: who would have it fetched
+            from elsewhere (two URLs may share a key, by an md5) does not share the refusal.
     """
 
     kind: EndingKind
     reason: str = ""
     entry: CachedImage | None = None
     refusal: GeweRefused | None = None
+    refused_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The flights of an image that were refused or failed: how many, and how the last one ended."""
+    """The flights of an image that were refused or failed: how many, and how the last one ended (the ``at``-th)."""
 
     number: int
     last: Ending
+    at: int = 0
 
 
 _NONE = Failures(0, Ending("take_over"))
@@ -88,7 +94,8 @@ class Flights:
         """Begin with none."""
         self._in_the_air: dict[bytes, Flight] = {}
         self._last_uploads: LRUCache[bytes, datetime] = LRUCache(_REMEMBERED_UPLOADS)
-        self._failures: LRUCache[bytes, Failures] = LRUCache(_REMEMBERED_FAILURES)
+        self._failures: LRUCache[tuple[bytes, str | None], Failures] = LRUCache(_REMEMBERED_FAILURES)
+        self._ended_badly = 0
         self._lock = threading.Lock()
 
     def watch(self, digest: bytes) -> Waiter | None:
@@ -119,13 +126,18 @@ class Flights:
         if flight.was_given:
             self._last_uploads[flight.digest] = utc_now()
         if flight.ending.kind in {"refused", "failed"}:
-            number = self._failures.get(flight.digest, _NONE).number + 1
-            self._failures[flight.digest] = Failures(number, flight.ending)
+            key = (flight.digest, flight.ending.refused_url)
+            self._ended_badly += 1
+            number = self._failures.get(key, _NONE).number + 1
+            self._failures[key] = Failures(number, flight.ending, self._ended_badly)
 
-    def failures(self, digest: bytes) -> Failures:
-        """Tell how many flights of an image have been refused or failed so far, and the last of them."""
+    def failures(self, digest: bytes, url: str | None) -> Failures:
+        """Tell how many flights of an image that concern who has this URL were refused or failed, and the last."""
         with self._lock:
-            return self._failures.get(digest, _NONE)
+            of_all = self._failures.get((digest, None), _NONE)
+            of_url = self._failures.get((digest, url), _NONE) if url is not None else _NONE
+        last = max(of_all, of_url, key=lambda failures: failures.at)
+        return Failures(of_all.number + of_url.number, last.last, last.at)
 
     def last_upload_at(self, digest: bytes) -> datetime | None:
         """Tell when this process last gave the image to GeWe."""

@@ -7,6 +7,7 @@ of them but the lane; where another process holds the lease, it leaves the lane 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from datetime import timedelta
 from functools import partial
@@ -48,14 +49,14 @@ def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
         DeliveryUnknown: this errand's own upload may have been sent.
         InvalidImage: there is nothing to upload from.
     """
-    digest, lost = errand.key.digest, 0
-    before = parts.flights.failures(digest).number
+    digest, url, lost = errand.key.digest, errand.image.url, 0
+    before = parts.flights.failures(digest, url).number
     if errand.refused is not None:
         newer = yield from _find_serving(parts, errand)
         if newer is not None:
             return newer
     while True:
-        seen = parts.flights.failures(digest).number
+        seen = parts.flights.failures(digest, url).number
         waiter = parts.flights.watch(digest)
         result: SentImage | CachedImage | Ending | None
         if waiter is not None:
@@ -72,7 +73,7 @@ def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
             landed = yield from _find_serving(parts, errand)
             if landed is not None:
                 return landed
-        _raise_shared(errand, parts.flights.failures(digest), before, lost)
+        _raise_shared(errand, parts.flights.failures(digest, url), before, lost)
 
 
 def _raise_shared(errand: Errand, failures: Failures, before: int, lost: int) -> None:
@@ -130,7 +131,7 @@ def _fly(
     landed = _find_in_memory(parts, errand)
     if landed is not None:
         return landed
-    failures = parts.flights.failures(errand.key.digest)
+    failures = parts.flights.failures(errand.key.digest, errand.image.url)
     if failures.number > seen:
         return failures.last
     if not parts.flights.begin(flight):
@@ -139,7 +140,7 @@ def _fly(
     if lease is None or flight.has_lease:
         return (yield from _lead(parts, errand, flight, lease))
     parts.lanes.leave(ticket)
-    flight.ending = yield from _follow(parts, lease)
+    flight.ending = yield from _follow(parts, errand, lease)
     return flight.ending
 
 
@@ -159,17 +160,17 @@ def _take_lease(connection: Connection, parts: Parts, errand: Errand, flight: Fl
     waited = max(timedelta(0), utc_now() - errand.begun_at)
     memory = min(waited, timedelta(seconds=parts.settings.tuning.refusal_memory))
     lease = leases.acquire(connection, flight.digest, flight.owner, length, memory)
-    if lease.owner != flight.owner and not lease.running and _ending_of(parts, lease).kind == "take_over":
+    if lease.owner != flight.owner and not lease.running and _ending_of(parts, errand, lease).kind == "take_over":
         return leases.acquire(connection, flight.digest, flight.owner, length)
     return lease
 
 
-def _follow(parts: Parts, lease: Lease) -> Flow[Ending]:
+def _follow(parts: Parts, errand: Errand, lease: Lease) -> Flow[Ending]:
     """Watch another process's flight until it ends; the one of this process that asks the database."""
     tuning = parts.settings.tuning
     length = timedelta(seconds=tuning.lease_seconds)
     if not lease.running:
-        return _ending_of(parts, lease)
+        return _ending_of(parts, errand, lease)
     polls = math.ceil(longest_call(parts) / tuning.lease_poll)
     for _ in range(polls):
         yield Pause(tuning.lease_poll)
@@ -181,11 +182,11 @@ def _follow(parts: Parts, lease: Lease) -> Flow[Ending]:
         if now.owner != lease.owner:
             return Ending("take_over", "another flight has begun")
         if not now.running:
-            return _ending_of(parts, now)
+            return _ending_of(parts, errand, now)
     return Ending("failed", "it never ended")
 
 
-def _ending_of(parts: Parts, lease: Lease) -> Ending:
+def _ending_of(parts: Parts, errand: Errand, lease: Lease) -> Ending:
     if lease.ending is None:
         return Ending("failed", "its process ended without a word")
     if lease.refusal is None:
@@ -194,7 +195,15 @@ def _ending_of(parts: Parts, lease: Lease) -> Ending:
     error = _SHARED.get(refused["error"], GeweRefused)
     if error is TokenRefused and refused["account"] != parts.settings.account:
         return Ending("take_over", "its token was refused, which is not ours")
-    return Ending("refused", refusal=error(refused["ret"], refused["msg"], refused["data"]))
+    if error is ImageRefused and refused.get("url") not in {None, _digest_of(errand.image.url)}:
+        return Ending("take_over", "its URL was refused, which is not ours")
+    url = errand.image.url if error is ImageRefused else None
+    return Ending("refused", refusal=error(refused["ret"], refused["msg"], refused["data"]), refused_url=url)
+
+
+def _digest_of(url: str | None) -> str:
+    """Give what tells two URLs apart in a row, where a URL with its signature has no place."""
+    return hashlib.sha256((url or "").encode()).hexdigest()
 
 
 def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
@@ -219,6 +228,7 @@ def _release_lease(parts: Parts, flight: Flight) -> Flow[None]:
         refusal = {
             "error": type(refused).__name__,
             "account": parts.settings.account,
+            "url": None if ending.refused_url is None else _digest_of(ending.refused_url),
             "ret": refused.ret,
             "msg": refused.msg,
             "data": refused.data,

@@ -132,6 +132,28 @@ def test_of_many_threads_exactly_one_begins() -> None:
     assert sorted(results) == ["landed"] * 7 + ["led"]
 
 
+def test_what_was_refused_of_one_url_concerns_who_has_that_url() -> None:
+    flights = Flights()
+
+    def fly(ending: Ending) -> None:
+        flight = begun(flights)
+        flight.ending = ending
+        flights.end(flight)
+
+    dead = [Ending("refused", refusal=ImageRefused(500), refused_url=f"http://dead/{n}") for n in range(3)]
+    failed = Ending("failed", "why")
+    fly(dead[0])
+    fly(dead[1])
+    fly(failed)
+    fly(dead[2])
+    numbers = {
+        url: flights.failures(KEY, url).number for url in (None, "http://good", "http://dead/0", "http://dead/2")
+    }
+    assert numbers == {None: 1, "http://good": 1, "http://dead/0": 2, "http://dead/2": 2}
+    assert flights.failures(KEY, "http://good").last is flights.failures(KEY, "http://dead/0").last is failed
+    assert flights.failures(KEY, "http://dead/2").last is dead[2]
+
+
 def test_to_end_one_that_never_began_does_nothing() -> None:
     flights = Flights()
     never = Flight(KEY, ending=Ending("failed"), was_given=True)
@@ -140,7 +162,7 @@ def test_to_end_one_that_never_began_does_nothing() -> None:
     assert not flights.begin(never)
     flights.end(never)
     assert not waiter.done()
-    assert flights.failures(KEY).number == 0
+    assert flights.failures(KEY, None).number == 0
     assert flights.last_upload_at(KEY) is None
     flights.end(first)
     assert waiter.done()
