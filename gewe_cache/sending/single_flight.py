@@ -13,12 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gewe_cache.errors import (
-    GeweRefused,
-    GeweUnreachable,
-    ImageRefused,
-    TokenRefused,
-)
+from gewe_cache.errors import GeweUnreachable, ImageRefused, TokenRefused
 from gewe_cache.image import CachedImage, SentImage
 from gewe_cache.sending.calls import enter_lane, longest_call
 from gewe_cache.sending.flight import Ending, Failures, Flight
@@ -37,7 +32,6 @@ if TYPE_CHECKING:
     from gewe_cache.store.leases import Lease
 
 _TRIES_OF_OTHERS = 2
-_SHARED: dict[str, type[GeweRefused]] = {"ImageRefused": ImageRefused, "TokenRefused": TokenRefused}
 
 
 def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
@@ -160,7 +154,7 @@ def _take_lease(connection: Connection, parts: Parts, errand: Errand, flight: Fl
     waited = max(timedelta(0), utc_now() - errand.begun_at)
     memory = min(waited, timedelta(seconds=parts.settings.tuning.refusal_memory))
     lease = leases.acquire(connection, flight.digest, flight.owner, length, memory)
-    if lease.owner != flight.owner and not lease.running and _ending_of(parts, errand, lease).kind == "take_over":
+    if lease.owner != flight.owner and not lease.running and _ending_of(parts, errand, lease).kind != "refused":
         return leases.acquire(connection, flight.digest, flight.owner, length)
     return lease
 
@@ -187,18 +181,26 @@ def _follow(parts: Parts, errand: Errand, lease: Lease) -> Flow[Ending]:
 
 
 def _ending_of(parts: Parts, errand: Errand, lease: Lease) -> Ending:
-    if lease.ending is None:
-        return Ending("failed", "its process ended without a word")
-    if lease.refusal is None:
+    """Tell how a flight ended for this errand; what this version cannot read is a failure."""
+    if lease.refusal is not None:
+        return _ending_by_refusal(lease.refusal, parts.settings.account, errand.image.url)
+    if lease.ending in {"landed", "take_over"}:
         return Ending(lease.ending, lease.reason or "")
-    refused = lease.refusal
-    error = _SHARED.get(refused["error"], GeweRefused)
-    if error is TokenRefused and refused["account"] != parts.settings.account:
-        return Ending("take_over", "its token was refused, which is not ours")
-    if error is ImageRefused and refused.get("url") not in {None, _digest_of(errand.image.url)}:
-        return Ending("take_over", "its URL was refused, which is not ours")
-    url = errand.image.url if error is ImageRefused else None
-    return Ending("refused", refusal=error(refused["ret"], refused["msg"], refused["data"]), refused_url=url)
+    return Ending("failed", lease.reason or "its process ended without a word")
+
+
+def _ending_by_refusal(refusal: Any, account: str, url: str | None) -> Ending:  # noqa: ANN401 - any JSON
+    match refusal:
+        case {"error": "TokenRefused", "account": refused} if refused != account:
+            return Ending("take_over", "its token was refused, which is not ours")
+        case {"error": "ImageRefused", "url": str(refused)} if refused != _digest_of(url):
+            return Ending("take_over", "its URL was refused, which is not ours")
+        case {"error": "TokenRefused", "ret": int(ret), "msg": str() | None as msg, "data": data}:
+            return Ending("refused", refusal=TokenRefused(ret, msg, data))
+        case {"error": "ImageRefused", "ret": int(ret), "msg": str() | None as msg, "data": data}:
+            return Ending("refused", refusal=ImageRefused(ret, msg, data), refused_url=url)
+        case _:
+            return Ending("failed", "it was refused in a way that this version does not know")
 
 
 def _digest_of(url: str | None) -> str:
