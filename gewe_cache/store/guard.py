@@ -80,6 +80,7 @@ class Store:
         write: bool = False,
         purpose: str = "read",
         accepted: bool = False,
+        in_pause: bool = False,
     ) -> T:
         """Perform an operation, or give ``otherwise`` where the database fails or is being left alone.
 
@@ -89,11 +90,12 @@ class Store:
             write: open a transaction for writing.
             purpose: what the operation is for, in the warning.
             accepted: GeWe has accepted the message, so that nothing at all may be raised any more.
+            in_pause: ask a database, too, that failed a moment ago and is being left alone.
 
         Raises:
             SchemaOutdated, SchemaUnknown: unless ``accepted``; the database cannot be used by this version.
         """
-        if time.monotonic() < (max(self._away_until, self._unwritable_until) if write else self._away_until):
+        if not in_pause and self._is_left_alone(write=write):
             return otherwise
         try:
             return self._perform(operation, write=write)
@@ -127,6 +129,10 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self.database.dispose()
+
+    def _is_left_alone(self, *, write: bool) -> bool:
+        until = max(self._away_until, self._unwritable_until) if write else self._away_until
+        return time.monotonic() < until
 
     def _perform(self, operation: Callable[[Connection], T], *, write: bool) -> T:
         self._make_ready()
