@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gewe_cache.broadcast.pace import Pace
+    from gewe_cache.broadcast.senders import AsyncImageSender, ImageSender
     from gewe_cache.errors import (
+        AlreadyBroadcast,
         DeliveryUnknown,
         DeviceUnavailable,
         GeweCacheError,
@@ -27,15 +30,17 @@ if TYPE_CHECKING:
         TooFast,
     )
     from gewe_cache.image import CachedImage, Image, SentImage
-    from gewe_cache.sending.async_sender import AsyncImageSender
     from gewe_cache.sending.counters import Stats
-    from gewe_cache.sending.sender import ImageSender
+    from gewe_cache.store.broadcasts import Broadcast, Delivery
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlreadyBroadcast",
     "AsyncImageSender",
+    "Broadcast",
     "CachedImage",
+    "Delivery",
     "DeliveryUnknown",
     "DeviceUnavailable",
     "GeweCacheError",
@@ -46,6 +51,7 @@ __all__ = [
     "ImageSender",
     "InvalidImage",
     "InvalidXml",
+    "Pace",
     "RecipientUnavailable",
     "SchemaOutdated",
     "SchemaUnknown",
@@ -57,10 +63,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncImageSender": "gewe_cache.sending.async_sender",
+    "AsyncImageSender": "gewe_cache.broadcast.senders",
+    "Broadcast": "gewe_cache.store.broadcasts",
     "CachedImage": "gewe_cache.image",
     "Image": "gewe_cache.image",
-    "ImageSender": "gewe_cache.sending.sender",
+    "Delivery": "gewe_cache.store.broadcasts",
+    "ImageSender": "gewe_cache.broadcast.senders",
+    "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",
 }

@@ -11,6 +11,7 @@
     │   └── TooFast                     WeChat asks for a slower pace
     ├── GeweUnreachable                 no call went out; nothing was sent
     ├── DeliveryUnknown                 a call went out and its answer did not come back whole
+    ├── AlreadyBroadcast                the image went, or is going, to some of these recipients
     ├── InvalidImage (ValueError)       the image passed in cannot be sent
     ├── InvalidXml (ValueError)         the XML passed in is not an image message
     └── StoreError                      the database failed where it was asked for by name
@@ -131,6 +132,32 @@ class DeliveryUnknown(GeweCacheError):
             f"{one_line(self.app_id)}, begun {self.started_at:%Y-%m-%d %H:%M:%S} UTC, ended without a clear answer"
             f"{f' ({one_line(self.reason)})' if self.reason else ''}. It is not sent again by itself. "
             f"Look into that chat on the device; send again only if the image is not there."
+        )
+
+
+class AlreadyBroadcast(GeweCacheError):
+    """The image went, or is going, to some of the recipients by another broadcast of the last 24 hours.
+
+    Nothing was sent.
+
+    Attributes:
+        recipients: to how many.
+        broadcast_ids: by which broadcasts.
+    """
+
+    def __init__(self, recipients: int, broadcast_ids: tuple[int, ...]) -> None:
+        """Keep what the caller needs to look at the other broadcasts."""
+        super().__init__(recipients, broadcast_ids)
+        self.recipients = recipients
+        self.broadcast_ids = broadcast_ids
+
+    def __str__(self) -> str:
+        """Say to how many, and what to do."""
+        ids = ", ".join(str(each) for each in self.broadcast_ids)
+        return (
+            f"Nothing was sent: within 24 hours this image went, or is going, to {self.recipients} of these "
+            f"recipients by broadcast {ids}. To go on with that one: gewe-cache broadcast resume "
+            f"{self.broadcast_ids[0]}. To send it once more to all: --again (again=True)."
         )
 
 

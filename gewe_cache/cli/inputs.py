@@ -52,6 +52,16 @@ IgnoreQueryOption = Annotated[
     list[str] | None,
     typer.Option("--ignore-query", metavar="NAME", help="A query parameter left out of the image's key; repeatable."),
 ]
+AppIdOption = Annotated[
+    str | None, typer.Option("--app-id", help="The device to send from. Default: GEWE_APP_ID.", show_default=False)
+]
+TokenHeaderOption = Annotated[
+    str, typer.Option("--token-header", metavar="NAME", help="The header that carries the token.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("--timeout", help="Seconds a call. Default: 120 an upload, 30 a forward.", show_default=False),
+]
 TokenFileOption = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -20,8 +21,9 @@ class Interrupted(Exception):
 class Interrupts:
     """While entered, signals to end set a flag. Signals that were ignored before stay so (``nohup``, ``&``)."""
 
-    def __init__(self) -> None:
-        """Change nothing yet."""
+    def __init__(self, on_interrupt: Callable[[], None] | None = None) -> None:
+        """Change nothing yet. ``on_interrupt`` is called at each signal, in the main thread."""
+        self._on_interrupt = on_interrupt
         self._event = threading.Event()
         self._received = 0
         self._former: dict[int, object] = {}
@@ -71,5 +73,7 @@ class Interrupts:
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         self._received += 1
         self._event.set()
+        if self._on_interrupt is not None:
+            self._on_interrupt()
         if self._received > _PATIENCE:
             raise KeyboardInterrupt

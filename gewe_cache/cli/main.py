@@ -40,6 +40,7 @@ class Place:
 
 COMMANDS: Final = {
     "send": Place("gewe_cache.cli.send", "send", "Send an image: uploaded once, forwarded ever after."),
+    "broadcast": Place("gewe_cache.cli.broadcast", "app", "Send an image to many recipients, once to each."),
     "cache": Place("gewe_cache.cli.cache", "app", "Look into the cache and tend it."),
     "db": Place("gewe_cache.cli.db", "app", "Look at the database's schema and migrate it."),
     "sandbox": Place(

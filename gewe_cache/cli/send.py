@@ -10,12 +10,15 @@ import typer
 
 from gewe_cache import ImageSender
 from gewe_cache.cli.inputs import (
+    AppIdOption,
     BaseUrlOption,
     DatabaseOption,
     IgnoreQueryOption,
     JsonOption,
     SenderScopeOption,
+    TimeoutOption,
     TokenFileOption,
+    TokenHeaderOption,
     TtlOption,
     read_ignored,
     read_image,
@@ -57,20 +60,13 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
     md5: Annotated[
         str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
     ] = None,
-    app_id: Annotated[
-        str | None, typer.Option("--app-id", help="The device to send from. Default: GEWE_APP_ID.", show_default=False)
-    ] = None,
+    app_id: AppIdOption = None,
     token_file: TokenFileOption = None,
     base_url: BaseUrlOption = None,
-    token_header: Annotated[
-        str, typer.Option("--token-header", metavar="NAME", help="The header that carries the token.")
-    ] = DEFAULT_TOKEN_HEADER,
+    token_header: TokenHeaderOption = DEFAULT_TOKEN_HEADER,
     scope: SenderScopeOption = None,
     ttl: TtlOption = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", help="Seconds a call. Default: 120 an upload, 30 a forward.", show_default=False),
-    ] = None,
+    timeout: TimeoutOption = None,
     ignore_query: IgnoreQueryOption = None,
     database: DatabaseOption = None,
     *,

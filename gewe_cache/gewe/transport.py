@@ -14,8 +14,10 @@ import asyncio
 import re
 import threading
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import httpx
@@ -25,7 +27,7 @@ from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     import httpx2
 
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 
 ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 Posted = Reply | Unreached | Unknown
+Guard = Callable[[], None]
 
 _MAX_IDLE_CLIENTS = 100
+_MOST_THREADS = 64
 _CONNECT_SHARE = 0.4
 _MAX_CONNECT_SECONDS = 10.0
 # Shorter than the keep-alive of usual servers: a connection that the server closes at the very moment of a
@@ -56,6 +60,8 @@ _BEFORE_THE_CALL = frozenset(
 _BEFORE_THE_CALL_OF_AIOHTTP = frozenset(
     {"ClientConnectorError", "ConnectionTimeoutError", "ClientHttpProxyError", "InvalidURL"}
 )
+# As httpcore tells it to a request's "trace" extension.
+_BEFORE_THE_FIRST_BYTE = "send_request_headers.started"
 _INVALID_HEADER = Unreached("the http_client passed in has a header with a line break, NUL or outer blank in it")
 _NOT_IN_A_HEADER = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 
@@ -104,16 +110,21 @@ class SyncTransport:
         """Tell whether the client belongs to the caller."""
         return self._given is not None
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Posted:
-        """Post a body; every failure comes back as an outcome."""
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None = None
+    ) -> Posted:
+        """Post a body; every failure comes back as an outcome.
+
+        ``guard`` is called right before the first byte is written; what it raises is raised, and nothing was sent.
+        """
         if self._given is not None:
-            return _post(self._given, url, headers, body, timeout)
+            return _post(self._given, url, headers, body, timeout, guard)
         try:
             client = self._clients.take()
         except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
             return Unreached(f"no HTTP client could be made: {one_line(error)}")
         try:
-            return _post(client, url, headers, body, timeout)
+            return _post(client, url, headers, body, timeout, guard)
         finally:
             surplus = self._clients.give_back(client)
             if surplus is not None:
@@ -138,16 +149,23 @@ class AsyncTransport:
         """Tell whether the client belongs to the caller."""
         return self._given is not None
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Posted:  # noqa: ASYNC109
-        """Post a body; every failure but cancellation comes back as an outcome."""
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None = None,
+    ) -> Posted:
+        """Post a body, as ``SyncTransport.post`` does; every failure but cancellation comes back as an outcome."""
         if self._given is not None:
-            return await _post_async(self._given, url, headers, body, timeout)
+            return await _post_async(self._given, url, headers, body, timeout, guard)
         try:
             client = self._clients.take()
         except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
             return Unreached(f"no HTTP client could be made: {one_line(error)}")
         try:
-            return await _post_async(client, url, headers, body, timeout)
+            return await _post_async(client, url, headers, body, timeout, guard)
         finally:
             surplus = self._clients.give_back(client)
             if surplus is not None:
@@ -159,7 +177,34 @@ class AsyncTransport:
             await client.aclose()
 
 
-def _post(client: httpx.Client, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Posted:
+class ThreadTransport:
+    """Posts bodies on an event loop with a client that was passed to a sync sender, in threads."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        """Use this transport."""
+        self._transport = transport
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="gewe_cache post")
+
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None = None,
+    ) -> Posted:
+        """Post a body, as ``SyncTransport.post`` does."""
+        post = partial(self._transport.post, url, headers, body, timeout, guard)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, post)
+
+    async def aclose(self) -> None:
+        """End the threads; the client stays its owner's."""
+        self._threads.shutdown()
+
+
+def _post(
+    client: httpx.Client, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None
+) -> Posted:
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
     deadline = time.monotonic() + timeout
@@ -167,6 +212,9 @@ def _post(client: httpx.Client, url: str, headers: Mapping[str, str], body: byte
         request = client.build_request("POST", url, content=body, headers=headers, extensions=_time_limits(timeout))
         if _has_invalid_header(request):
             return _INVALID_HEADER
+        if guard is not None:
+            guard()
+            request.extensions["trace"] = _guarding(guard)
         response = client.send(request, stream=True, follow_redirects=False)
         try:
             request.extensions["timeout"]["read"] = max(0.001, deadline - time.monotonic())
@@ -191,6 +239,7 @@ async def _post_async(
     headers: Mapping[str, str],
     body: bytes,
     timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+    guard: Guard | None,
 ) -> Posted:
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
@@ -199,6 +248,9 @@ async def _post_async(
             request = client.build_request("POST", url, content=body, headers=headers, extensions=_time_limits(timeout))
             if _has_invalid_header(request):
                 return _INVALID_HEADER
+            if guard is not None:
+                guard()
+                request.extensions["trace"] = _guarding_async(guard)
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
                 received = bytearray()
@@ -212,6 +264,25 @@ async def _post_async(
                     await response.aclose()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
         return _outcome_of(error, timeout)
+
+
+def _guarding(guard: Guard) -> Callable[[str, Any], None]:
+    """Make the trace of a call that is given up where the guard says so: connecting may have taken a while."""
+
+    def trace(event: str, _info: object) -> None:
+        if event.endswith(_BEFORE_THE_FIRST_BYTE):
+            guard()
+
+    return trace
+
+
+def _guarding_async(guard: Guard) -> Callable[[str, Any], Awaitable[None]]:
+    trace = _guarding(guard)
+
+    async def trace_async(event: str, info: object) -> None:
+        trace(event, info)
+
+    return trace_async
 
 
 def _outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:

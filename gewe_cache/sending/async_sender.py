@@ -1,42 +1,31 @@
-"""The async driver: performs the flow's steps on one event loop, the database in a few threads of its own.
-
-Cancellation. A step under way is never cancelled: the caller gets ``CancelledError`` at once, and a task
-that the sender owns sees the step to its end and lets the flow save, log and let go of what it holds. Steps
-that would begin something new are refused to such a flow.
-"""
+"""The async sender: the public methods, its loop, its end. ``async_driver`` performs the steps."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from gewe_cache.errors import DeliveryUnknown, StoreError
 from gewe_cache.gewe.transport import AsyncTransport
-from gewe_cache.image import SentImage, as_image
-from gewe_cache.log import Log
+from gewe_cache.image import as_image
 from gewe_cache.sending import flow
+from gewe_cache.sending.async_driver import AsyncDriver
 from gewe_cache.sending.core import Core
-from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Wait
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, Tuning, make_settings
-from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from concurrent.futures import ThreadPoolExecutor
     from datetime import datetime, timedelta
     from types import TracebackType
 
     from gewe_cache.gewe.transport import GivenAsyncClient
-    from gewe_cache.image import CachedImage, Image
+    from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
-    from gewe_cache.sending.steps import Flow, Step
+    from gewe_cache.sending.steps import Flow
 
 T = TypeVar("T")
-
-_STORE_THREADS = 4
-_log = Log("gewe_cache.sending")
 
 
 class AsyncImageSender:
@@ -75,33 +64,30 @@ class AsyncImageSender:
             ignore_query=ignore_query,
             tuning=_tuning,
         )
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._under_way = 0
-        self._idle = asyncio.Event()
         self._make_live(http_client)
 
     async def send_image(
         self, to_wxid: str, image: str | Image, *, app_id: str | None = None, refresh: bool = False
     ) -> SentImage:
         """Send an image; see ``ImageSender.send_image``."""
-        return await self._drive(self._live().send(to_wxid, image, app_id, refresh=refresh))
+        return await self._run(self._live().send(to_wxid, image, app_id, refresh=refresh))
 
     async def lookup(self, image: str | Image) -> CachedImage | None:
         """Give the fresh entry of an image; see ``ImageSender.lookup``."""
-        return await self._drive(flow.lookup(self._live().parts, as_image(image)))
+        return await self._run(flow.lookup(self._live().parts, as_image(image)))
 
     async def remember(
         self, xml: str, *, image: str | Image | None = None, uploaded_at: datetime | None = None
     ) -> CachedImage:
         """Learn an entry from a received image message; see ``ImageSender.remember``."""
         known = None if image is None else as_image(image)
-        return await self._drive(flow.remember(self._live().parts, xml, known, uploaded_at))
+        return await self._run(flow.remember(self._live().parts, xml, known, uploaded_at))
 
     async def forget(self, image: str | Image) -> bool:
         """Remove an image's entry with all its keys; see ``ImageSender.forget``."""
-        return await self._drive(flow.forget(self._live().parts, as_image(image)))
+        return await self._run(flow.forget(self._live().parts, as_image(image)))
 
     async def stats(self) -> Stats:
         """Give what this sender has done since it was made; see ``ImageSender.stats``."""
@@ -113,12 +99,7 @@ class AsyncImageSender:
         if not self._core.is_of_this_process:  # what is under way and connected is the parent's
             self._leave_to_parent()
             return
-        while self._under_way or self._tasks:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-            else:
-                self._idle.clear()
-                await self._idle.wait()
+        await self._driver.settle()
         await self._transport.aclose()
         await asyncio.to_thread(self._finalizer)
 
@@ -136,11 +117,15 @@ class AsyncImageSender:
         """Show what it sends from and where its cache is, without a secret."""
         return f"AsyncImageSender({self._settings.describe()}, {self._core.store.database})"
 
+    async def _run(self, steps: Flow[T]) -> T:
+        return await self._driver.drive(steps)
+
     def _make_live(self, http_client: GivenAsyncClient | None) -> None:
         self._core = Core.make(self._settings)
         self._transport = AsyncTransport(http_client)
-        self._executor = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="gewe_cache store")
-        self._finalizer = weakref.finalize(self, _shut_down, self._core, self._executor)
+        self._driver = AsyncDriver(self._core, self._transport)
+        # Of the driver: it outlives a sender that is dropped while a call is out.
+        self._finalizer = weakref.finalize(self._driver, _shut_down, self._core, self._driver.executor)
 
     def _live(self) -> Core:
         """Give the parts of this process and loop; a fork makes its own."""
@@ -161,199 +146,12 @@ class AsyncImageSender:
             msg = "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
             raise RuntimeError(msg)
         self._leave_to_parent()
-        self._tasks, self._loop, self._under_way, self._idle = set(), None, 0, asyncio.Event()
+        self._loop = None
         self._make_live(None)
 
     def _leave_to_parent(self) -> None:
         self._finalizer.detach()
-        self._core.leave_to_parent(self._transport, self._executor, self._tasks)
-
-    async def _drive(self, steps: Flow[T]) -> T:
-        """Drive a flow to its end; when the caller leaves, it is seen to its end without it."""
-        self._under_way += 1
-        try:
-            step = next(steps)
-            while True:
-                pending: asyncio.Task[Any] | Future[Any] | None = None
-                try:
-                    if isinstance(step, Wait | Pause):
-                        result = await _wait(step)
-                    elif self._is_quick(step):
-                        result = self._perform_store(step)
-                    else:
-                        pending = self._begin(step)
-                        result = await (
-                            asyncio.shield(pending) if isinstance(pending, asyncio.Task) else _done(pending)
-                        )
-                except asyncio.CancelledError:
-                    await self._leave(steps, pending)
-                    raise
-                except GeneratorExit as closing:
-                    self._finish(steps, None, closing)
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the flow must let go of its lane and flight
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(result)
-        except StopIteration as finished:
-            value: T = finished.value
-            return value
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    def _is_quick(self, step: Ask | Demand | Post) -> bool:
-        """Tell whether a step is a keyed read that is cheaper here than in another thread."""
-        return isinstance(step, Ask) and not step.write and self._core.store.reads_inline
-
-    def _begin(self, step: Ask | Demand | Post) -> asyncio.Task[Any] | Future[Any]:
-        """Begin a step that is seen to its end, whoever stops waiting for it."""
-        if not isinstance(step, Post):
-            return self._submit(step)
-        core = self._core
-        call = self._transport.post(core.url_of(step.request), core.headers(), step.request.body, step.timeout)
-        return asyncio.get_running_loop().create_task(call)
-
-    def _submit(self, step: Ask | Demand) -> Future[Any]:
-        done = self._begin_in_a_thread(self._perform_store, step)
-        if done.cancelled():
-            if not isinstance(step, Ask):
-                msg = "No thread can be had for the database. Nothing was changed. Try again."
-                raise StoreError(msg)
-            done = Future()
-            done.set_result(step.otherwise)
-        return done
-
-    def _perform_store(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own result
-        store = self._core.store
-        match step:
-            case Ask(operation, otherwise, purpose, write, accepted):
-                return store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
-            case Demand(operation, write):
-                return store.demand(operation, write=write)
-            case _:
-                msg = f"not a step of the store: {step}"
-                raise TypeError(msg)
-
-    async def _leave(self, steps: Flow[Any], pending: asyncio.Task[Any] | Future[Any] | None) -> None:
-        """See an abandoned flow to its end, so that the caller can go at once.
-
-        Only a call that is out needs the loop, and a task of ours; all the rest is done in a thread.
-        """
-        if not isinstance(pending, asyncio.Task):
-            self._in_a_thread(self._finish_after, steps, pending)
-            return
-        if pending.cancelling():  # the loop itself is closing down, and waits for no new task
-            await _done(self._in_a_thread(self._finish, steps, *await _settle(pending)))
-            return
-        task = asyncio.get_running_loop().create_task(self._finish_after_call(steps, pending))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _finish_after_call(self, steps: Flow[Any], call: asyncio.Task[Any]) -> None:
-        self._in_a_thread(self._finish, steps, *await _settle(call))
-
-    def _finish_after(self, steps: Flow[Any], pending: Future[Any] | None) -> None:
-        error = Abandoned() if pending is None else pending.exception()
-        self._finish(steps, pending.result() if pending is not None and error is None else None, error)
-
-    def _finish(self, steps: Flow[Any], result: object, error: BaseException | None) -> None:
-        """Drive an abandoned flow to its end: it saves and lets go of what it holds, and begins nothing."""
-        try:
-            step = steps.send(result) if error is None else steps.throw(error)
-            while True:
-                step = steps.send(self._perform_store(step)) if _is_of_the_end(step) else steps.throw(Abandoned())
-        except StopIteration as finished:
-            _note_end_without_caller(finished.value)
-        except (Abandoned, asyncio.CancelledError, GeneratorExit, DeliveryUnknown):
-            return  # nothing went out, or the flow has logged that it is unknown
-        except Exception as raised:  # noqa: BLE001 - nobody is left to raise it to
-            _log.warning("a send whose caller has left ended with: %s", one_line(raised))
-
-    def _in_a_thread(self, act: Callable[..., None], *arguments: object) -> Future[None]:
-        """Do something in a thread, or here where none can be had."""
-        done = self._begin_in_a_thread(act, *arguments)
-        if done.cancelled():
-            done = Future()
-            act(*arguments)
-            done.set_result(None)
-        return done
-
-    def _begin_in_a_thread(self, act: Callable[..., T], *arguments: object) -> Future[T]:
-        """Have a thread do something; the future comes back cancelled where none can be had, and none will do it."""
-        done: Future[T] = Future()
-        try:
-            self._executor.submit(_do, done, act, arguments)
-        except RuntimeError:
-            # There is no thread to be had, or the sender has been shut down at the interpreter's exit. What was
-            # submitted may have been queued all the same: a thread that has begun it goes on, none begins it now.
-            done.cancel()
-        return done
-
-
-def _do(done: Future[T], act: Callable[..., T], arguments: tuple[object, ...]) -> None:
-    if not done.set_running_or_notify_cancel():
-        return
-    try:
-        result = act(*arguments)
-    except BaseException as error:  # noqa: BLE001 - it is raised where the result is wanted
-        done.set_exception(error)
-    else:
-        done.set_result(result)
-
-
-def _is_of_the_end(step: Step) -> bool:
-    """Tell whether an abandoned flow still needs a step: it saves what GeWe accepted, or lets go of a lease."""
-    return isinstance(step, Ask) and step.accepted
-
-
-async def _wait(step: Wait | Pause) -> Any:  # noqa: ANN401 - a future's own result
-    if isinstance(step, Pause):
-        await asyncio.sleep(step.seconds)
-        return None
-    try:
-        async with asyncio.timeout(step.seconds):
-            return await asyncio.wrap_future(step.future)
-    except TimeoutError:
-        return step.otherwise
-
-
-async def _done(pending: Future[Any]) -> Any:  # noqa: ANN401 - a future's own result
-    """Wait for what runs in a thread; who stops waiting does not stop it."""
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_set_done, waiter)
-
-    pending.add_done_callback(wake)
-    await waiter
-    return pending.result()
-
-
-async def _settle(call: asyncio.Task[Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return await call, None
-    except BaseException as error:  # noqa: BLE001 - it is raised inside the flow
-        return None, error
-
-
-def _set_done(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _note_end_without_caller(result: object) -> None:
-    if isinstance(result, SentImage):
-        _log.warning(
-            "a send whose caller has left was accepted: %s to %s from device %s, newMsgId %s",
-            result.route,
-            one_line(result.to_wxid),
-            one_line(result.app_id),
-            result.new_msg_id,
-        )
+        self._core.leave_to_parent(self._transport, self._driver)
 
 
 def _shut_down(core: Core, executor: ThreadPoolExecutor) -> None:

@@ -101,7 +101,7 @@ def _read(parts: Parts, request: Request, posted: Reply | Unreached | Unknown) -
 def _post(parts: Parts, errand: Errand, request: Request, timeout: float) -> Flow[Reply | Unreached | Unknown]:
     started_at = utc_now()
     try:
-        posted: Reply | Unreached | Unknown = yield Post(request, timeout)
+        posted: Reply | Unreached | Unknown = yield Post(request, timeout, errand.guard)
     except Abandoned:
         raise
     except BaseException as interruption:

@@ -40,6 +40,7 @@ from gewe_cache.store import entries, leases
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
+    from gewe_cache.gewe.transport import Guard
     from gewe_cache.gewe.wire import CdnInfo
 
 _log = Log("gewe_cache.sending")
@@ -47,9 +48,11 @@ _log = Log("gewe_cache.sending")
 _NO_FALL_BACK = (TokenRefused, DeviceUnavailable, RecipientUnavailable, TooFast)
 
 
-def send(parts: Parts, app_id: str, to_wxid: str, image: Image, *, refresh: bool) -> Flow[SentImage]:
+def send(
+    parts: Parts, app_id: str, to_wxid: str, image: Image, *, refresh: bool = False, guard: Guard | None = None
+) -> Flow[SentImage]:
     """Send an image: forward it where it is known, else upload it."""
-    errand = Errand(app_id, to_wxid, image, parts.key_of(image))
+    errand = Errand(app_id, to_wxid, image, parts.key_of(image), guard=guard)
     if refresh:
         errand.asked_at = yield Ask(leases.read_clock, utc_now(), "clock")
         entry = None

@@ -19,6 +19,7 @@ from gewe_cache.store import entries
 
 if TYPE_CHECKING:
     from gewe_cache.errors import GeweRefused
+    from gewe_cache.gewe.transport import Guard
     from gewe_cache.gewe.wire import CdnInfo
     from gewe_cache.image import Image
     from gewe_cache.sending.background import Background
@@ -35,6 +36,7 @@ class Errand:
         begun_at: when the caller called; what was refused for all since then is refused to this send as well.
         asked_at: by the store's clock, when a refresh was asked for; None for an ordinary send.
         refused: the entry whose forward was refused, with the refusal, once that has happened.
+        guard: asked right before a call is written, raises ``Abandoned`` where it may not be.
     """
 
     app_id: str
@@ -44,6 +46,7 @@ class Errand:
     begun_at: datetime = field(default_factory=utc_now)
     asked_at: datetime | None = None
     refused: tuple[CachedImage, GeweRefused] | None = None
+    guard: Guard | None = None
 
     def is_served_by(self, entry: CachedImage) -> bool:
         """Tell whether an entry is what this send needs."""

@@ -8,6 +8,7 @@ import time
 import weakref
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -19,7 +20,7 @@ from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Wait
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, Tuning, make_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -217,10 +218,14 @@ class ImageSender:
         self._core.leave_to_parent(self._transport)
 
     def _run(self, steps: Flow[T]) -> T:
+        return self._while_open(partial(self._perform_all, steps))
+
+    def _while_open(self, act: Callable[[], T]) -> T:
+        """Do what ``close`` waits for."""
         use = object()
         try:
             self._begin(use)
-            return self._perform_all(steps)
+            return act()
         finally:
             try:
                 self._end(use)
@@ -274,8 +279,8 @@ class ImageSender:
     def _perform(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own result
         core = self._core
         match step:
-            case Post(request, timeout):
-                return self._transport.post(core.url_of(request), core.headers(), request.body, timeout)
+            case Post(request, timeout, guard):
+                return self._transport.post(core.url_of(request), core.headers(), request.body, timeout, guard)
             case Ask(operation, otherwise, purpose, write, accepted):
                 return core.store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
             case Demand(operation, write):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from gewe_cache.gewe.transport import Guard
 from gewe_cache.gewe.wire import Request
 
 T = TypeVar("T")
@@ -40,10 +41,11 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Post a call to GeWe; gives ``transport.Posted``."""
+    """Post a call to GeWe; gives ``transport.Posted``. ``guard`` raises where it may not be written any more."""
 
     request: Request
     timeout: float
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)

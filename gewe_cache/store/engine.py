@@ -116,12 +116,13 @@ def parse_database_url(database: str) -> URL:
     raise ValueError(msg)
 
 
-def open_database(database: str, *, timeout: float = 5.0) -> Database:
+def open_database(database: str, *, timeout: float = 5.0, durable: bool = False) -> Database:
     """Make the engines of a database; connects to nothing yet.
 
     Args:
         database: its URL.
         timeout: seconds to wait for a lock, a connection of the pool, or a new connection.
+        durable: what is committed outlives a loss of power; without, it may lose the last moments.
 
     Raises:
         ValueError: the URL is unusable.
@@ -129,8 +130,8 @@ def open_database(database: str, *, timeout: float = 5.0) -> Database:
     """
     url = parse_database_url(database)
     if url.get_backend_name() == "sqlite":
-        return _open_memory(url, timeout) if _is_memory(url) else _open_sqlite(url, timeout)
-    return _open_postgresql(url, timeout)
+        return _open_memory(url, timeout) if _is_memory(url) else _open_sqlite(url, timeout, durable=durable)
+    return _open_postgresql(url, timeout, durable=durable)
 
 
 def prepare_sqlite_file(database: Database, patience: float = _WAL_PATIENCE) -> None:
@@ -176,7 +177,7 @@ def _is_uri(url: URL) -> bool:
     return str(url.database).startswith("file:")
 
 
-def _open_sqlite(url: URL, timeout: float) -> Database:
+def _open_sqlite(url: URL, timeout: float, *, durable: bool) -> Database:
     options: dict[str, Any] = {
         "poolclass": QueuePool,
         "pool_size": _POOL_SIZE,
@@ -192,6 +193,8 @@ def _open_sqlite(url: URL, timeout: float) -> Database:
         event.listen(writer, "do_connect", _create_before_connecting)
     event.listen(reader, "connect", _set_pragmas)
     event.listen(writer, "connect", _set_pragmas)
+    if durable:
+        event.listen(writer, "connect", _write_through)
     event.listen(writer, "connect", _leave_transactions_to_us)
     event.listen(writer, "begin", _begin_immediate)
     return Database(reader, writer, url)
@@ -213,7 +216,8 @@ def _open_memory(url: URL, timeout: float) -> Database:
     return Database(engine, engine, url)
 
 
-def _open_postgresql(url: URL, timeout: float) -> Database:
+def _open_postgresql(url: URL, timeout: float, *, durable: bool) -> Database:
+    limits = f"-c statement_timeout={round(timeout * 2000)} -c lock_timeout={round(timeout * 1000)}"
     options: dict[str, Any] = {
         "pool_size": _POOL_SIZE,
         "max_overflow": _POOL_SIZE,
@@ -221,7 +225,7 @@ def _open_postgresql(url: URL, timeout: float) -> Database:
         "hide_parameters": True,
         "connect_args": {
             "connect_timeout": max(2, round(timeout)),
-            "options": f"-c statement_timeout={round(timeout * 2000)} -c lock_timeout={round(timeout * 1000)}",
+            "options": f"{limits} -c synchronous_commit=on" if durable else limits,
             "application_name": "gewe_cache",
             **_NOTICE_A_DEAD_NETWORK,
         },
@@ -254,6 +258,10 @@ def _create_for_its_owner(path: str | Path) -> None:
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _write_through(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, _record: object) -> None:

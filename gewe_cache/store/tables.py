@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -176,4 +177,78 @@ usage = Table(
     Column("forward_seconds", Float(53), nullable=False, server_default="0"),
     PrimaryKeyConstraint("hour", "scope"),
     comment="What was sent in each hour (UTC) of each scope, and what it saved.",
+)
+
+broadcasts = Table(
+    "gewe_cache_broadcasts",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("scope", String(256), nullable=False),
+    Column("url", Text),
+    Column("url_digest", LargeBinary(32)),
+    Column("md5", String(32)),
+    Column("pace", Text, nullable=False),
+    Column("duplicates", Integer, nullable=False, server_default="0"),
+    CheckConstraint("state IN ('preparing', 'open', 'cancelled')", name="state"),
+    CheckConstraint("url IS NOT NULL OR md5 IS NOT NULL", name="image"),
+    CheckConstraint("(url IS NULL) = (url_digest IS NULL)", name="url"),
+    Index("ix_gewe_cache_broadcasts_url_digest", "url_digest"),
+    Index("ix_gewe_cache_broadcasts_md5", "md5"),
+    sqlite_autoincrement=True,
+    comment="One image to many recipients: what is sent, in which scope and at which pace.",
+)
+
+deliveries = Table(
+    "gewe_cache_deliveries",
+    metadata,
+    Column("broadcast_id", _Id, ForeignKey(broadcasts.c.id, ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("app_id", String(256), nullable=False),
+    Column("to_wxid", String(256), nullable=False),
+    Column("is_group", Boolean, nullable=False),
+    Column("state", String(8), nullable=False, server_default="pending"),
+    Column("worker", String(64)),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("route", String(8)),
+    Column("new_msg_id", String(20)),
+    Column("reason", Text),
+    PrimaryKeyConstraint("broadcast_id", "number"),
+    CheckConstraint("state IN ('pending', 'sending', 'sent', 'refused', 'unknown')", name="state"),
+    CheckConstraint("state = 'pending' OR worker IS NOT NULL", name="worker"),
+    Index("ix_gewe_cache_deliveries_recipient", "broadcast_id", "to_wxid", "app_id", unique=True),
+    # A group is one chat, whichever device sends to it.
+    Index(
+        "ix_gewe_cache_deliveries_group",
+        "broadcast_id",
+        "to_wxid",
+        unique=True,
+        sqlite_where=text("is_group"),
+        postgresql_where=text("is_group"),
+    ),
+    Index("ix_gewe_cache_deliveries_state", "broadcast_id", "state", "app_id", "number"),
+    comment="The ledger: one recipient of a broadcast, written before its send starts and after it ends.",
+)
+
+lanes = Table(
+    "gewe_cache_lanes",
+    metadata,
+    Column("host", String(256), nullable=False),
+    Column("app_id", String(256), nullable=False),
+    Column("worker", String(64)),
+    Column("expires_at", UtcDateTime),
+    Column("ready_at", UtcDateTime, nullable=False),
+    Column("recent", Text, nullable=False, server_default="[]"),
+    PrimaryKeyConstraint("host", "app_id"),
+    CheckConstraint("(worker IS NULL) = (expires_at IS NULL)", name="held"),
+    Index(
+        "ix_gewe_cache_lanes_worker",
+        "worker",
+        sqlite_where=text("worker IS NOT NULL"),
+        postgresql_where=text("worker IS NOT NULL"),
+    ),
+    comment="A device's queue: which worker of a broadcast holds it, until when, and when it may send next.",
 )

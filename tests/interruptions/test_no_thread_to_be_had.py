@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def sender(sandbox: Sandbox, shared_file: str) -> AsyncIterator[AsyncImageSender]:
     """Give a sender with one store thread, which is idle in the end."""
     made = AsyncImageSender(**settings(sandbox, shared_file))
-    made._executor._max_workers = 1
+    made._driver.executor._max_workers = 1
     await made.lookup("http://example.com/nothing.png")
     yield made
     async with asyncio.timeout(PATIENCE):
@@ -39,8 +39,8 @@ async def gate(
     gate = Gate(sender, "lease")
     sending = asyncio.create_task(sender.send_image("wxid_first", url))
     await gate.wait_reached()
-    sender._executor._max_workers = 2
-    while sender._executor._idle_semaphore.acquire(timeout=0):
+    sender._driver.executor._max_workers = 2
+    while sender._driver.executor._idle_semaphore.acquire(timeout=0):
         pass  # it may not have noticed yet that its thread is busy again
     start = threading.Thread.start
 
@@ -88,7 +88,7 @@ async def test_the_end_of_an_abandoned_send_is_seen_to_once(
 ) -> None:
     held, first = gate
     done: list[str] = []
-    sender._in_a_thread(done.append, "here")
+    sender._driver._in_a_thread(done.append, "here")
     assert done == ["here"]
     held.open()
     await first

@@ -27,7 +27,7 @@ NEXT_REVISION = '''
 import sys
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 def upgrade():
     {upgrade}
 def downgrade():
@@ -55,6 +55,11 @@ def insert_rows(connection: Connection) -> None:
     connection.execute(insert(tables.keys).values(digest=b"k" * 32, entry_id=7, kind="url", value="http://a/b"))
     connection.execute(insert(tables.leases).values(digest=b"l" * 32, owner="me", expires_at=_NOW))
     connection.execute(insert(tables.usage).values(hour=_NOW, scope="s", uploads=1, bytes_saved=2**40))
+    about = {"state": "open", "created_at": _NOW, "base_url": "http://g", "scope": "s", "pace": "{}"}
+    connection.execute(insert(tables.broadcasts).values(id=3, md5="d" * 32, **about))
+    to = {"broadcast_id": 3, "number": 1, "app_id": "wx_1", "to_wxid": "1@chatroom", "is_group": True}
+    connection.execute(insert(tables.deliveries).values(**to))
+    connection.execute(insert(tables.lanes).values(host="g", app_id="wx_1", ready_at=_NOW))
 
 
 def read_rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
@@ -71,14 +76,14 @@ def count_entries(connection: Connection) -> int:
 
 
 def lengthen_history(folder: Path, monkeypatch: pytest.MonkeyPatch, *, upgrade: str, downgrade: str = "pass") -> Path:
-    """Let this process believe that there is a revision 0002, with these statements."""
+    """Let this process believe that there is a revision 0003, with these statements."""
     longer = copy_history(folder)
-    (longer / "versions" / "0002_next.py").write_text(
+    (longer / "versions" / "0003_next.py").write_text(
         NEXT_REVISION.format(upgrade=upgrade, downgrade=downgrade), encoding="utf-8"
     )
     monkeypatch.setattr(scripts, "migrations_folder", lambda: longer)
-    monkeypatch.setattr(schema, "KNOWN_REVISIONS", (*schema.KNOWN_REVISIONS, "0002"))
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "KNOWN_REVISIONS", (*schema.KNOWN_REVISIONS, "0003"))
+    monkeypatch.setattr(schema, "HEAD", "0003")
     return longer
 
 

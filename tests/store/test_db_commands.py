@@ -160,7 +160,7 @@ def test_downgrade_asks_a_person(sqlite_url: str, monkeypatch: pytest.MonkeyPatc
     asked: list[str] = []
     monkeypatch.setattr(db, "confirm", lambda question, *, yes: asked.append(f"{question} {yes}"))
     _run("downgrade", "base", "--database", sqlite_url)
-    assert asked == [f"Take {sqlite_url} from schema 0001 to base, dropping everything cached and counted in it? False"]
+    assert asked == [f"Take {sqlite_url} from schema 0002 to base, dropping everything cached and counted in it? False"]
 
 
 def test_a_contributor_writes_a_revision(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +168,8 @@ def test_a_contributor_writes_a_revision(database_url: str, tmp_path: Path, monk
     monkeypatch.setattr(scripts, "migrations_folder", lambda: folder)
     _run("upgrade", "--database", database_url)
     by_hand = _run("revision", "-m", "By hand")
-    assert by_hand.stdout == f"{folder / 'versions' / '0002_by_hand.py'}\n"
+    assert by_hand.stdout == f"{folder / 'versions' / '0003_by_hand.py'}\n"
     assert "KNOWN_REVISIONS" in by_hand.stderr
-    (folder / "versions" / "0002_by_hand.py").unlink()
+    (folder / "versions" / "0003_by_hand.py").unlink()
     made = _run("revision", "-m", "Found", "--autogenerate", "--database", database_url)
-    assert made.stdout == f"{folder / 'versions' / '0002_found.py'}\n"
+    assert made.stdout == f"{folder / 'versions' / '0003_found.py'}\n"

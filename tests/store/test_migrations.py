@@ -110,14 +110,14 @@ def test_down_and_up_again_keeps_the_rows(
     recreate = recreate if database.is_sqlite else "auto"  # PostgreSQL never needs to rebuild a table
     add, drop = (part.format(recreate=recreate) for part in (_ADD_A_COLUMN, _DROP_IT))
     histories.lengthen_history(tmp_path, monkeypatch, upgrade=add, downgrade=drop)
-    migrate.upgrade(database, "0001")
+    migrate.upgrade(database, "0002")
     with database.writer.begin() as connection:
         histories.insert_rows(connection)
         before = histories.read_rows(connection)
-    for act, revision in ((migrate.upgrade, "head"), (migrate.downgrade, "0001"), (migrate.upgrade, "0002")):
+    for act, revision in ((migrate.upgrade, "head"), (migrate.downgrade, "0002"), (migrate.upgrade, "0003")):
         act(database, revision)
         with database.reader.connect() as connection:
-            assert schema.read_revision(connection) == ("0001" if revision == "0001" else "0002")
+            assert schema.read_revision(connection) == ("0002" if revision == "0002" else "0003")
             assert histories.read_rows(connection) == before
     database.dispose()
 
@@ -145,10 +145,10 @@ def test_a_migration_that_fails_changes_nothing(
 ) -> None:
     histories.lengthen_history(tmp_path, monkeypatch, upgrade="op.drop_table('gewe_cache_usage'); 1 / 0")
     database = open_database(database_url)
-    migrate.upgrade(database, "0001")
+    migrate.upgrade(database, "0002")
     with pytest.raises(ZeroDivisionError):
         migrate.upgrade(database)
-    assert migrate.current(database) == "0001"
+    assert migrate.current(database) == "0002"
     assert "gewe_cache_usage" in _names(database)
     database.dispose()
 
@@ -159,13 +159,13 @@ def test_a_migration_that_breaks_links_is_undone(
     breaking = "op.execute('UPDATE gewe_cache_keys SET entry_id = 8')"
     histories.lengthen_history(tmp_path, monkeypatch, upgrade=breaking)
     database = open_database(database_url)
-    migrate.upgrade(database, "0001")
+    migrate.upgrade(database, "0002")
     with database.writer.begin() as connection:
         histories.insert_rows(connection)
     with pytest.raises(StoreError if database.is_sqlite else IntegrityError):
         migrate.upgrade(database)
     with database.reader.connect() as connection:
-        assert schema.read_revision(connection) == "0001"
+        assert schema.read_revision(connection) == "0002"
         assert connection.scalar(text("SELECT entry_id FROM gewe_cache_keys")) == 7
     database.dispose()
 
@@ -187,7 +187,7 @@ def test_a_long_migration_outlives_a_senders_time_outs(
     histories.lengthen_history(tmp_path, monkeypatch, upgrade="op.execute('SELECT pg_sleep(0.5)')")
     database = open_database(postgres_url, timeout=0.1)
     migrate.upgrade(database)
-    assert migrate.current(database) == "0002"
+    assert migrate.current(database) == "0003"
     database.dispose()
 
 
@@ -243,12 +243,12 @@ def test_a_generated_revision_stands_alone(tmp_path: Path, monkeypatch: pytest.M
     folder = histories.copy_history(tmp_path)
     monkeypatch.setattr(scripts, "migrations_folder", lambda: folder)
     path = migrate.revision("Bring it back", database)
-    assert path == folder / "versions" / "0002_bring_it_back.py"
+    assert path == folder / "versions" / "0003_bring_it_back.py"
     written = path.read_text(encoding="utf-8")
     compile(written, str(path), "exec")
     assert "sa.DateTime(timezone=True)" in written
     assert "gewe_cache." not in written
-    assert migrate.revision("By hand") == folder / "versions" / "0003_by_hand.py"
+    assert migrate.revision("By hand") == folder / "versions" / "0004_by_hand.py"
     database.dispose()
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from gewe_cache.store import migrate, schema, scripts
 from gewe_cache.store.engine import open_database
 scripts.migrations_folder = lambda: Path(sys.argv[2])
-schema.KNOWN_REVISIONS, schema.HEAD = ("0001", "0002"), "0002"
+schema.KNOWN_REVISIONS, schema.HEAD = ("0001", "0002", "0003"), "0003"
 migrate.upgrade(open_database(sys.argv[1]))
 """
 
@@ -103,12 +103,12 @@ def test_8_threads_start_at_once_on_one_database(database_url: str) -> None:
         assert set(pool.map(migrate_it, range(_STARTERS))) == {schema.HEAD}
 
 
-@pytest.mark.parametrize("begin_with", ["nothing", "0001"])
+@pytest.mark.parametrize("begin_with", ["nothing", "0002"])
 def test_the_next_start_mends_what_a_killed_migration_left(
     database_url: str, begin_with: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = open_database(database_url)
-    if begin_with == "0001":
+    if begin_with == "0002":
         migrate.upgrade(database)
         with database.writer.begin() as connection:
             histories.insert_rows(connection)

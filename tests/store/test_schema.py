@@ -125,7 +125,7 @@ def test_an_older_postgresql_is_refused_with_both_revisions(
     migrate.upgrade(postgres)
     migrate.ensure_schema(postgres)
     histories.lengthen_history(tmp_path, monkeypatch, upgrade="pass")
-    with pytest.raises(SchemaOutdated, match="has schema 0001 and lacks 0002"):
+    with pytest.raises(SchemaOutdated, match="has schema 0002 and lacks 0003"):
         migrate.ensure_schema(postgres)
 
 
@@ -166,7 +166,7 @@ def test_a_sender_migrates_an_older_sqlite_file(
         tmp_path, monkeypatch, upgrade='op.create_table("gewe_cache_more", sa.Column("a", sa.Text()))'
     )
     migrate.ensure_schema(database)
-    assert migrate.current(database) == "0002"
+    assert migrate.current(database) == "0003"
     with database.reader.connect() as connection:
         assert histories.count_entries(connection) == 1
     database.dispose()
