@@ -127,8 +127,8 @@ class AsyncDriver:
     def _perform_store(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own result
         store = self._core.store
         match step:
-            case Ask(operation, otherwise, purpose, write, accepted):
-                return store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
+            case Ask(operation, otherwise, purpose, write, accepted, about):
+                return store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted, about=about)
             case Demand(operation, write):
                 return store.demand(operation, write=write)
             case _:

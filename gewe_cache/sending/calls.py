@@ -11,9 +11,10 @@ from gewe_cache.errors import DeliveryUnknown, GeweUnreachable
 from gewe_cache.gewe.wire import Accepted, Outcome, Refused, Reply, Request, Unknown, Unreached, read_reply
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
+from gewe_cache.sending.parts import name_of
 from gewe_cache.sending.steps import Abandoned, Flow, Pause, Post, Wait
 from gewe_cache.settings import utc_now
-from gewe_cache.text import one_line, without_query
+from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     from gewe_cache.image import CachedImage, Route
@@ -130,8 +131,7 @@ def _note_unknown(parts: Parts, errand: Errand, request: Request, started_at: da
 
 def named(errand: Errand) -> str:
     """Name an errand's image in a log line, without what its URL's query may carry."""
-    md5 = f"md5 {errand.image.md5}" if errand.image.md5 is not None else ""
-    return " ".join(part for part in (without_query(errand.image.url) if errand.image.url else "", md5) if part)
+    return name_of(errand.image)
 
 
 def sent_image(errand: Errand, route: Route, accepted: Accepted, image: CachedImage | None) -> SentImage:

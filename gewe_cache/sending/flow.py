@@ -54,10 +54,10 @@ def send(
     """Send an image: forward it where it is known, else upload it."""
     errand = Errand(app_id, to_wxid, image, parts.key_of(image), guard=guard)
     if refresh:
-        errand.asked_at = yield Ask(leases.read_clock, utc_now(), "clock")
+        errand.asked_at = yield Ask(leases.read_clock, utc_now(), "clock", about=errand)
         entry = None
     else:
-        entry = yield from parts.find(errand.key)
+        entry = yield from parts.find(errand.key, errand=errand)
     while True:
         if entry is not None:
             answer = yield from _forward(parts, errand, entry)

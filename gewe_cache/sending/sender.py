@@ -281,8 +281,10 @@ class ImageSender:
         match step:
             case Post(request, timeout, guard):
                 return self._transport.post(core.url_of(request), core.headers(), request.body, timeout, guard)
-            case Ask(operation, otherwise, purpose, write, accepted):
-                return core.store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
+            case Ask(operation, otherwise, purpose, write, accepted, about):
+                return core.store.attempt(
+                    operation, otherwise, write=write, purpose=purpose, accepted=accepted, about=about
+                )
             case Demand(operation, write):
                 return core.store.demand(operation, write=write)
             case Wait(future, seconds, otherwise):

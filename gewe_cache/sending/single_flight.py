@@ -85,7 +85,7 @@ def _raise_shared(errand: Errand, failures: Failures, before: int, lost: int) ->
 
 
 def _find_serving(parts: Parts, errand: Errand) -> Flow[CachedImage | None]:
-    entry = yield from parts.find(errand.key, ask_database=True)
+    entry = yield from parts.find(errand.key, ask_database=True, errand=errand)
     return entry if entry is not None and errand.is_served_by(entry) else None
 
 
@@ -103,15 +103,15 @@ def _lead_or_follow(parts: Parts, errand: Errand, seen: int) -> Flow[SentImage |
         return (yield from _fly(parts, errand, ticket, flight, seen))
     finally:
         try:
-            yield from _let_go(parts, ticket, flight)
+            yield from _let_go(parts, errand, ticket, flight)
         except BaseException:  # Ctrl-C at this very moment; to let go twice does no harm
-            yield from _let_go(parts, ticket, flight)
+            yield from _let_go(parts, errand, ticket, flight)
             raise
 
 
-def _let_go(parts: Parts, ticket: Ticket, flight: Flight) -> Flow[None]:
+def _let_go(parts: Parts, errand: Errand, ticket: Ticket, flight: Flight) -> Flow[None]:
     try:
-        yield from _release_lease(parts, flight)
+        yield from _release_lease(parts, errand, flight)
     finally:
         parts.background.drop(flight.owner)
         parts.flights.end(flight)
@@ -141,9 +141,8 @@ def _fly(
 def _acquire(parts: Parts, errand: Errand, flight: Flight) -> Flow[Lease | None]:
     """Try for the lease; None where the database is away, and the flight is this process's alone."""
     flight.has_lease = True
-    lease: Lease | None = yield Ask(
-        partial(_take_lease, parts=parts, errand=errand, flight=flight), None, "lease", write=True
-    )
+    operation = partial(_take_lease, parts=parts, errand=errand, flight=flight)
+    lease: Lease | None = yield Ask(operation, None, "lease", write=True, about=errand)
     flight.has_lease = lease is not None and lease.owner == flight.owner
     return lease
 
@@ -168,7 +167,8 @@ def _follow(parts: Parts, errand: Errand, lease: Lease) -> Flow[Ending]:
     polls = math.ceil(longest_call(parts) / tuning.lease_poll)
     for _ in range(polls):
         yield Pause(tuning.lease_poll)
-        now: Any = yield Ask(partial(leases.peek, digest=lease.digest, length=length), AWAY, "lease")
+        peek = partial(leases.peek, digest=lease.digest, length=length)
+        now: Any = yield Ask(peek, AWAY, "lease", about=errand)
         if now is AWAY:
             return Ending("take_over", "the database went away")
         if now is None:
@@ -219,7 +219,7 @@ def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> 
     return (yield from Upload(parts, errand, flight, lease).send())
 
 
-def _release_lease(parts: Parts, flight: Flight) -> Flow[None]:
+def _release_lease(parts: Parts, errand: Errand, flight: Flight) -> Flow[None]:
     """Say in the database how the flight ended, unless that is known from the entry it has saved."""
     parts.background.drop(flight.owner)
     if not flight.has_lease:
@@ -244,5 +244,5 @@ def _release_lease(parts: Parts, flight: Flight) -> Flow[None]:
         refusal=refusal,
         uploaded=flight.was_given,
     )
-    yield Ask(operation, None, "lease", write=True, accepted=True)
+    yield Ask(operation, None, "lease", write=True, accepted=True, about=errand)
     flight.has_lease = False

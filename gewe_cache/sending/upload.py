@@ -170,9 +170,8 @@ class Upload:
         entry = self.parts.entry_of(accepted.cdn, utc_now(), began_at)
         known_keys = self.parts.keys_of(self.errand.image, entry.md5)
         self.parts.background.settle(self.flight.owner)
-        entry_id: int | None = yield Ask(
-            partial(self._save, entry=entry, known_keys=known_keys), None, "save", write=True, accepted=True
-        )
+        save = partial(self._save, entry=entry, known_keys=known_keys)
+        entry_id: int | None = yield Ask(save, None, "save", write=True, accepted=True, about=self.errand)
         if entry_id is not None:
             self.flight.has_lease = False  # it went in the same transaction
             entry = replace(entry, entry_id=entry_id)

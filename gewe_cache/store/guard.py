@@ -81,6 +81,7 @@ class Store:
         purpose: str = "read",
         accepted: bool = False,
         in_pause: bool = False,
+        about: object = None,
     ) -> T:
         """Perform an operation, or give ``otherwise`` where the database fails or is being left alone.
 
@@ -91,6 +92,7 @@ class Store:
             purpose: what the operation is for, in the warning.
             accepted: GeWe has accepted the message, so that nothing at all may be raised any more.
             in_pause: ask a database, too, that failed a moment ago and is being left alone.
+            about: the send that asks; its ``str`` says in the warning what was sent to whom.
 
         Raises:
             SchemaOutdated, SchemaUnknown: unless ``accepted``; the database cannot be used by this version.
@@ -102,11 +104,11 @@ class Store:
         except AwayError:
             pass
         except CorruptEntryError as error:
-            self._note(purpose, error, logging.WARNING)
+            self._note(purpose, about, error, logging.WARNING)
         except Exception as error:
             if isinstance(error, SchemaOutdated | SchemaUnknown) and not accepted:
                 raise
-            self._leave_alone(purpose, error, write=write)
+            self._leave_alone(purpose, about, error, write=write)
         return otherwise
 
     def demand(self, operation: Callable[[Connection], T], *, write: bool = False) -> T:
@@ -168,7 +170,7 @@ class Store:
             raise
         self._ready = True
 
-    def _leave_alone(self, purpose: str, error: Exception, *, write: bool) -> None:
+    def _leave_alone(self, purpose: str, about: object, error: Exception, *, write: bool) -> None:
         """Leave the database alone for a while, and then begin with new connections.
 
         Of all who find it failing at once, the first says so aloud. One that can be read and not written goes
@@ -184,14 +186,16 @@ class Store:
                 self._ready = False
         if is_gone:
             self.database.begin_anew()
-        self._note(purpose, error, logging.WARNING if is_news else logging.DEBUG)
+        self._note(purpose, about, error, logging.WARNING if is_news else logging.DEBUG)
 
-    def _note(self, purpose: str, error: Exception, level: int) -> None:
+    def _note(self, purpose: str, about: object, error: Exception, level: int) -> None:
         self._on_failure()
         _log.log(
             level,
-            "the database failed (%s: %s); sends go on without it, by upload where an image is not in memory",
+            "the database failed (%s%s%s: %s); sends go on without it, by upload where an image is not in memory",
             purpose,
+            "" if about is None else " for ",
+            "" if about is None else about,
             describe(error),
         )
 

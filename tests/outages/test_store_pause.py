@@ -75,6 +75,21 @@ def test_it_is_left_alone_and_named_once(any_world: World, kind: str, caplog: py
     world.check_delivered(*sent)
 
 
+@pytest.mark.parametrize(("table", "purpose"), [("entries", "find"), ("leases", "lease")])
+def test_its_warning_says_what_was_being_sent_to_whom(
+    any_world: World, kind: str, caplog: pytest.LogCaptureFixture, table: str, purpose: str
+) -> None:
+    world = any_world
+    driver = world.open(kind, _tuning=LEAVING)
+    assert ask(driver, "lookup", world.image) is None
+    _execute(world, f"ALTER TABLE gewe_cache_{table} RENAME TO away_{table}")
+    sent = send(driver, "wxid_1", f"{world.image}?sign=hush", app_id="wx_sandbox_7")
+    (line,) = failures(caplog.records)
+    assert line.startswith(f"the database failed ({purpose} for {world.image}?… to wxid_1 from device wx_sandbox_7: ")
+    assert "hush" not in caplog.text
+    world.check_delivered(sent)
+
+
 def test_it_is_asked_again_after_the_pause(any_world: World, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     world = any_world
     driver = world.open(kind, _tuning=ASKING)
