@@ -26,8 +26,8 @@ _GIVEN_SERVER = os.environ.get(POSTGRES_SETTING)
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the developer's own settings and cache file, from this process and from those it starts."""
-    for name in [name for name in os.environ if name.upper().startswith("GEWE_")]:
+    """Hide the developer's own settings, cache file and proxy, from this process and from those it starts."""
+    for name in [name for name in os.environ if name.upper().startswith("GEWE_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     data = tmp_path / "user-data"
     monkeypatch.setenv("XDG_DATA_HOME", str(data))
@@ -94,6 +94,27 @@ def migrated_database(database_url: str) -> Iterator[Database]:
         yield database
     finally:
         database.dispose()
+
+
+@pytest.fixture
+def shared_database(database_url: str) -> str:
+    """Give the URL of a database with its tables that processes can share, once on each backend."""
+    return _migrated(database_url)
+
+
+@pytest.fixture
+def shared_file(sqlite_url: str) -> str:
+    """Give the URL of a SQLite file with its tables."""
+    return _migrated(sqlite_url)
+
+
+def _migrated(url: str) -> str:
+    from gewe_cache.store import migrate  # noqa: PLC0415 - Alembic is slow to import
+
+    database = open_database(url)
+    migrate.upgrade(database)
+    database.dispose()
+    return url
 
 
 def _start_server() -> PostgresServer:

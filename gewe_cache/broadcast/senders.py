@@ -90,12 +90,11 @@ class ImageSender(sender.ImageSender):
     def _work(
         self, opened: Broadcasts, found: Broadcast, pace: Pace | None, on_delivery: OnDelivery | None
     ) -> Broadcast:
-        self._begin()
-        try:
+        def work() -> Broadcast:
             given = self._transport if self._transport.is_given else None
             return opened.run_now(found, pace=pace, listener=_listener(on_delivery), transport=given)
-        finally:
-            self._end()
+
+        return self._while_open(work)
 
 
 class AsyncImageSender(async_sender.AsyncImageSender):

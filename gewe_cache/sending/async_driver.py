@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gewe_cache.errors import DeliveryUnknown
+from gewe_cache.errors import DeliveryUnknown, StoreError
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
 from gewe_cache.sending.core import Core
@@ -115,20 +115,20 @@ class AsyncDriver:
         return asyncio.get_running_loop().create_task(call)
 
     def _submit(self, step: Ask | Demand) -> Future[Any]:
-        try:
-            return self.executor.submit(self._perform_store, step)
-        except RuntimeError:  # no thread can be had
+        done = self._begin_in_a_thread(self._perform_store, step)
+        if done.cancelled():
             if not isinstance(step, Ask):
-                raise
-            done: Future[Any] = Future()
+                msg = "No thread can be had for the database. Nothing was changed. Try again."
+                raise StoreError(msg)
+            done = Future()
             done.set_result(step.otherwise)
-            return done
+        return done
 
     def _perform_store(self, step: Step) -> Any:  # noqa: ANN401 - each step has its own result
         store = self._core.store
         match step:
-            case Ask(operation, otherwise, purpose, write, accepted):
-                return store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
+            case Ask(operation, otherwise, purpose, write, accepted, about):
+                return store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted, about=about)
             case Demand(operation, write):
                 return store.demand(operation, write=write)
             case _:
@@ -144,7 +144,7 @@ class AsyncDriver:
             self._in_a_thread(self._finish_after, steps, pending)
             return
         if pending.cancelling():  # the loop itself is closing down, and waits for no new task
-            await _done(self.executor.submit(self._finish, steps, *await _settle(pending)))
+            await _done(self._in_a_thread(self._finish, steps, *await _settle(pending)))
             return
         task = asyncio.get_running_loop().create_task(self._finish_after_call(steps, pending))
         self.tasks.add(task)
@@ -170,11 +170,36 @@ class AsyncDriver:
         except Exception as raised:  # noqa: BLE001 - nobody is left to raise it to
             _log.warning("a send whose caller has left ended with: %s", one_line(raised))
 
-    def _in_a_thread(self, act: Callable[..., None], *arguments: object) -> None:
-        try:
-            self.executor.submit(act, *arguments)
-        except RuntimeError:  # the sender has been shut down meanwhile, at the interpreter's exit
+    def _in_a_thread(self, act: Callable[..., None], *arguments: object) -> Future[None]:
+        """Do something in a thread, or here where none can be had."""
+        done = self._begin_in_a_thread(act, *arguments)
+        if done.cancelled():
+            done = Future()
             act(*arguments)
+            done.set_result(None)
+        return done
+
+    def _begin_in_a_thread(self, act: Callable[..., T], *arguments: object) -> Future[T]:
+        """Have a thread do something; the future comes back cancelled where none can be had, and none will do it."""
+        done: Future[T] = Future()
+        try:
+            self.executor.submit(_do, done, act, arguments)
+        except RuntimeError:
+            # There is no thread to be had, or the sender has been shut down at the interpreter's exit. What was
+            # submitted may have been queued all the same: a thread that has begun it goes on, none begins it now.
+            done.cancel()
+        return done
+
+
+def _do(done: Future[T], act: Callable[..., T], arguments: tuple[object, ...]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        result = act(*arguments)
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is wanted
+        done.set_exception(error)
+    else:
+        done.set_result(result)
 
 
 def _is_of_the_end(step: Step) -> bool:

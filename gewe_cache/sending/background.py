@@ -64,13 +64,22 @@ class Background:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=2 * self._tuning.database_timeout)
-        self.flush()
+        self.flush(is_last=True)
 
-    def flush(self) -> None:
-        """Write the counters now; what cannot be written is kept for the next time."""
+    def flush(self, *, is_last: bool = False) -> None:
+        """Write the counters now; what cannot be written is kept for the next time.
+
+        Args:
+            is_last: there is no next time; a database that is being left alone is asked all the same.
+        """
         batch = self._counters.drain()
         if batch and not self._store.attempt(
-            partial(_write, batch=batch), otherwise=False, write=True, purpose="usage", accepted=True
+            partial(_write, batch=batch),
+            otherwise=False,
+            write=True,
+            purpose="usage",
+            accepted=True,
+            in_pause=is_last,
         ):
             self._counters.take_back(batch)
 

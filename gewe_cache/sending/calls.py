@@ -11,15 +11,19 @@ from gewe_cache.errors import DeliveryUnknown, GeweUnreachable
 from gewe_cache.gewe.wire import Accepted, Outcome, Refused, Reply, Request, Unknown, Unreached, read_reply
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
+from gewe_cache.sending.parts import name_of
 from gewe_cache.sending.steps import Abandoned, Flow, Pause, Post, Wait
 from gewe_cache.settings import utc_now
-from gewe_cache.text import one_line, without_query
+from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     from gewe_cache.image import CachedImage, Route
+    from gewe_cache.sending.lanes import Ticket
     from gewe_cache.sending.parts import Errand, Parts
 
 _log = Log("gewe_cache.sending")
+
+_LONGEST_WAIT = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,29 @@ class Answer:
     seconds: float
 
 
-def enter_lane(parts: Parts, app_id: str) -> Flow[None]:
-    """Wait for a device's turn; afterwards ``parts.lanes.leave`` is the caller's to call."""
-    ticket = parts.lanes.enter(app_id)
-    if ticket is None:
+def enter_lane(parts: Parts, ticket: Ticket) -> Flow[None]:
+    """Wait for a device's turn, inside a ``try`` at whose end ``parts.lanes.leave`` is the caller's to call.
+
+    Raises:
+        GeweUnreachable: too many sends wait already; or the turn has not come though every send before it had the
+            time for its calls, so that one of them can only be stuck (its event loop stands still, say).
+    """
+    turn = parts.lanes.enter(ticket, parts.settings.tuning.lane_queue)
+    if turn is None:
         return
-    try:
-        yield Wait(ticket)
-    except BaseException:
-        parts.lanes.give_up(app_id, ticket)
-        raise
+    patience = min(ticket.ahead * longest_call(parts), _LONGEST_WAIT)
+    if not (yield Wait(turn, patience, otherwise=False)):
+        msg = (
+            f"Nothing was sent: the sends of device {ticket.app_id} before this one have not ended within "
+            f"{patience:.0f} s. Is one of them on an event loop that stands still? Send again."
+        )
+        raise GeweUnreachable(msg)
+
+
+def longest_call(parts: Parts) -> float:
+    """Give the seconds after which a call that has not ended can only have been lost."""
+    tries = len(parts.settings.tuning.unreached_pauses) + 1
+    return tries * parts.settings.upload_timeout + parts.settings.tuning.flight_grace
 
 
 def call(parts: Parts, errand: Errand, request: Request) -> Flow[Answer]:
@@ -114,8 +131,7 @@ def _note_unknown(parts: Parts, errand: Errand, request: Request, started_at: da
 
 def named(errand: Errand) -> str:
     """Name an errand's image in a log line, without what its URL's query may carry."""
-    md5 = f"md5 {errand.image.md5}" if errand.image.md5 is not None else ""
-    return " ".join(part for part in (without_query(errand.image.url) if errand.image.url else "", md5) if part)
+    return name_of(errand.image)
 
 
 def sent_image(errand: Errand, route: Route, accepted: Accepted, image: CachedImage | None) -> SentImage:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from gewe_cache.gewe.wire import Request
 from gewe_cache.image import Image, as_image
+from gewe_cache.keys import host_of
 from gewe_cache.sending import flow
 from gewe_cache.sending.background import Background
 from gewe_cache.sending.counters import Counters
 from gewe_cache.sending.flight import Flights
 from gewe_cache.sending.front import Front
-from gewe_cache.sending.lanes import Lanes
+from gewe_cache.sending.lanes import lanes_at
 from gewe_cache.sending.parts import Parts
 from gewe_cache.settings import Settings, check_name
 from gewe_cache.store.guard import Store
@@ -48,7 +49,7 @@ class Core:
         background = Background(store, counters, tuning)
         parts = Parts(
             settings=settings,
-            lanes=Lanes(tuning.lane_queue),
+            lanes=lanes_at(host_of(settings.base_url)),
             flights=Flights(),
             front=Front(tuning.front_entries, tuning.front_trust),
             counters=counters,

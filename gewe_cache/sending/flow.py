@@ -6,7 +6,8 @@ and in ``calls``, ``single_flight`` and ``upload``:
 * A lane is held only around one call to GeWe. Nobody waits for a flight while holding a lane.
 * After GeWe has accepted a message no ``Exception`` is raised: a failing store costs the entry only.
 * After an unknown outcome nothing is sent again.
-* Whoever begins a flight ends it, and whoever enters a lane leaves it, also when a step raises.
+* Whoever begins a flight ends it, and whoever enters a lane leaves it, also when a step raises or Ctrl-C comes
+  between two lines.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gewe_cache.image import CachedImage, Image, SentImage
 from gewe_cache.keys import Key
 from gewe_cache.log import Log
 from gewe_cache.sending.calls import call, enter_lane, named, sent_image
+from gewe_cache.sending.lanes import Ticket
 from gewe_cache.sending.parts import Errand, Parts
 from gewe_cache.sending.single_flight import upload_once
 from gewe_cache.sending.steps import Abandoned, Ask, Demand, Flow
@@ -52,10 +54,10 @@ def send(
     """Send an image: forward it where it is known, else upload it."""
     errand = Errand(app_id, to_wxid, image, parts.key_of(image), guard=guard)
     if refresh:
-        errand.asked_at = yield Ask(leases.read_clock, utc_now(), "clock")
+        errand.asked_at = yield Ask(leases.read_clock, utc_now(), "clock", about=errand)
         entry = None
     else:
-        entry = yield from parts.find(errand.key)
+        entry = yield from parts.find(errand.key, errand=errand)
     while True:
         if entry is not None:
             answer = yield from _forward(parts, errand, entry)
@@ -103,11 +105,16 @@ def forget(parts: Parts, image: Image) -> Flow[bool]:
 
 def _forward(parts: Parts, errand: Errand, entry: CachedImage) -> Flow[SentImage | GeweRefused]:
     request = forward_request(errand.app_id, errand.to_wxid, build_image_xml(entry), entry.aes_key)
-    yield from enter_lane(parts, errand.app_id)
+    ticket = Ticket(errand.app_id)
     try:
+        yield from enter_lane(parts, ticket)
         answer = yield from call(parts, errand, request)
     finally:
-        parts.lanes.leave(errand.app_id)
+        try:
+            parts.lanes.leave(ticket)
+        except BaseException:  # Ctrl-C at this very moment
+            parts.lanes.leave(ticket)
+            raise
     if isinstance(answer.outcome, Refused):
         return answer.outcome.error
     return _forwarded(parts, errand, entry, answer.outcome, answer.seconds)

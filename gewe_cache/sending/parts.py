@@ -16,6 +16,7 @@ from gewe_cache.sending.lanes import Lanes
 from gewe_cache.sending.steps import Ask, Flow
 from gewe_cache.settings import Settings, utc_now
 from gewe_cache.store import entries
+from gewe_cache.text import one_line, without_query
 
 if TYPE_CHECKING:
     from gewe_cache.errors import GeweRefused
@@ -48,6 +49,10 @@ class Errand:
     refused: tuple[CachedImage, GeweRefused] | None = None
     guard: Guard | None = None
 
+    def __str__(self) -> str:
+        """Say what is sent to whom, for a log line."""
+        return f"{name_of(self.image)} to {one_line(self.to_wxid)} from device {one_line(self.app_id)}"
+
     def is_served_by(self, entry: CachedImage) -> bool:
         """Tell whether an entry is what this send needs."""
         if self.refused is not None:
@@ -59,7 +64,11 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The shared state of one sender in one process; nothing in it outlives a fork."""
+    """The shared state of one sender in one process; nothing in it outlives a fork.
+
+    Attributes:
+        lanes: the queues of the devices, shared by all senders of the process that use the same GeWe.
+    """
 
     settings: Settings
     lanes: Lanes
@@ -95,15 +104,22 @@ class Parts:
         now = utc_now()
         return entry.uploaded_at <= now + _FUTURE_TOLERANCE and now < entry.expires_at
 
-    def find(self, key: Key, *, ask_database: bool = False) -> Flow[CachedImage | None]:
-        """Find a fresh entry: in memory where that was confirmed lately, else in the database."""
+    def find(self, key: Key, *, ask_database: bool = False, errand: Errand | None = None) -> Flow[CachedImage | None]:
+        """Find a fresh entry, for an errand: in memory where that was confirmed lately, else in the database."""
         held = self.front.get(key.digest)
         if held is not None and not ask_database and self.front.is_trusted(held):
             return held.entry if self.is_fresh(held.entry) else None
         version = self.front.version
-        found = yield Ask(partial(entries.find, digest=key.digest, ttl=self.settings.ttl), AWAY, "find")
+        operation = partial(entries.find, digest=key.digest, ttl=self.settings.ttl)
+        found = yield Ask(operation, AWAY, "find", about=errand)
         if found is AWAY or (found is None and held is not None and held.entry.entry_id is None):
             found = held.entry if held is not None else None
         else:
             self.front.confirm(key.digest, found, version)
         return found if found is not None and self.is_fresh(found) else None
+
+
+def name_of(image: Image) -> str:
+    """Name an image in a log line, without what its URL's query may carry."""
+    md5 = f"md5 {image.md5}" if image.md5 is not None else ""
+    return " ".join(part for part in (without_query(image.url) if image.url else "", md5) if part)

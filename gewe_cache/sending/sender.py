@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,7 +20,7 @@ from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Wait
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, Tuning, make_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -28,6 +30,20 @@ if TYPE_CHECKING:
     from gewe_cache.sending.steps import Flow, Step
 
 T = TypeVar("T")
+
+_CLIENT_OF_THE_PARENT = (
+    "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
+)
+_fork_lock = threading.Lock()
+
+
+def _renew_fork_lock() -> None:
+    global _fork_lock  # noqa: PLW0603 - whoever held it has stayed in the parent
+    _fork_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_fork_lock)
 
 
 class ImageSender:
@@ -82,7 +98,7 @@ class ImageSender:
             tuning=_tuning,
         )
         self._sends = threading.Condition()
-        self._under_way = 0
+        self._under_way: set[object] = set()
         self._closed = False
         self._make_live(http_client)
 
@@ -105,11 +121,7 @@ class ImageSender:
             SchemaOutdated, SchemaUnknown: the database cannot be used as it is; nothing was sent.
             RuntimeError: the sender is closed; nothing was sent.
         """
-        self._begin()
-        try:
-            return self._perform_all(self._core.send(to_wxid, image, app_id, refresh=refresh))
-        finally:
-            self._end()
+        return self._run(self._live().send(to_wxid, image, app_id, refresh=refresh))
 
     def lookup(self, image: str | Image) -> CachedImage | None:
         """Give the fresh entry of an image, or None; also None where the database is away.
@@ -159,7 +171,7 @@ class ImageSender:
             return
         with self._sends:
             self._closed = True
-            self._sends.wait_for(lambda: self._under_way == 0)
+            self._sends.wait_for(lambda: not self._under_way)
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -177,9 +189,10 @@ class ImageSender:
         return f"ImageSender({self._settings.describe()}, {self._core.store.database})"
 
     def _make_live(self, http_client: GivenClient | None) -> None:
-        self._core = Core.make(self._settings)
+        core = Core.make(self._settings)
         self._transport = SyncTransport(http_client)
-        self._finalizer = weakref.finalize(self, _shut_down, self._core, self._transport)
+        self._finalizer = weakref.finalize(self, _shut_down, core, self._transport)
+        self._core = core  # the last: by it other threads know that all is made
 
     def _live(self) -> Core:
         """Give the parts of this process; a fork makes its own."""
@@ -191,33 +204,44 @@ class ImageSender:
         return self._core
 
     def _after_fork(self) -> None:
-        if self._transport.is_given:
-            msg = "The http_client passed in belongs to the parent process. Nothing was sent. Make a new sender here."
-            raise RuntimeError(msg)
-        self._leave_to_parent()
-        self._sends, self._under_way = threading.Condition(), 0
-        self._make_live(None)
+        with _fork_lock:
+            if self._core.is_of_this_process:
+                return  # another thread was first
+            if self._transport.is_given:
+                raise RuntimeError(_CLIENT_OF_THE_PARENT)
+            self._leave_to_parent()
+            self._sends, self._under_way = threading.Condition(), set()
+            self._make_live(None)
 
     def _leave_to_parent(self) -> None:
         self._finalizer.detach()
         self._core.leave_to_parent(self._transport)
 
     def _run(self, steps: Flow[T]) -> T:
-        self._begin()
-        try:
-            return self._perform_all(steps)
-        finally:
-            self._end()
+        return self._while_open(partial(self._perform_all, steps))
 
-    def _begin(self) -> None:
+    def _while_open(self, act: Callable[[], T]) -> T:
+        """Do what ``close`` waits for."""
+        use = object()
+        try:
+            self._begin(use)
+            return act()
+        finally:
+            try:
+                self._end(use)
+            except BaseException:  # Ctrl-C at this very moment
+                self._end(use)
+                raise
+
+    def _begin(self, use: object) -> None:
         self._live()
         with self._sends:
             self._live()
-            self._under_way += 1
+            self._under_way.add(use)
 
-    def _end(self) -> None:
+    def _end(self, use: object) -> None:
         with self._sends:
-            self._under_way -= 1
+            self._under_way.discard(use)
             self._sends.notify_all()
 
     def _perform_all(self, steps: Flow[T]) -> T:
@@ -257,8 +281,10 @@ class ImageSender:
         match step:
             case Post(request, timeout, guard):
                 return self._transport.post(core.url_of(request), core.headers(), request.body, timeout, guard)
-            case Ask(operation, otherwise, purpose, write, accepted):
-                return core.store.attempt(operation, otherwise, write=write, purpose=purpose, accepted=accepted)
+            case Ask(operation, otherwise, purpose, write, accepted, about):
+                return core.store.attempt(
+                    operation, otherwise, write=write, purpose=purpose, accepted=accepted, about=about
+                )
             case Demand(operation, write):
                 return core.store.demand(operation, write=write)
             case Wait(future, seconds, otherwise):

@@ -7,20 +7,17 @@ of them but the lane; where another process holds the lease, it leaves the lane 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gewe_cache.errors import (
-    GeweRefused,
-    GeweUnreachable,
-    ImageRefused,
-    TokenRefused,
-)
+from gewe_cache.errors import GeweUnreachable, ImageRefused, TokenRefused
 from gewe_cache.image import CachedImage, SentImage
-from gewe_cache.sending.calls import enter_lane
+from gewe_cache.sending.calls import enter_lane, longest_call
 from gewe_cache.sending.flight import Ending, Failures, Flight
+from gewe_cache.sending.lanes import Ticket
 from gewe_cache.sending.parts import AWAY
 from gewe_cache.sending.steps import Ask, Flow, Pause, Wait
 from gewe_cache.sending.upload import Upload
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from gewe_cache.store.leases import Lease
 
 _TRIES_OF_OTHERS = 2
-_SHARED: dict[str, type[GeweRefused]] = {"ImageRefused": ImageRefused, "TokenRefused": TokenRefused}
 
 
 def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
@@ -47,18 +43,18 @@ def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
         DeliveryUnknown: this errand's own upload may have been sent.
         InvalidImage: there is nothing to upload from.
     """
-    digest, lost = errand.key.digest, 0
-    before = parts.flights.failures(digest).number
+    digest, url, lost = errand.key.digest, errand.image.url, 0
+    before = parts.flights.failures(digest, url).number
     if errand.refused is not None:
         newer = yield from _find_serving(parts, errand)
         if newer is not None:
             return newer
     while True:
-        seen = parts.flights.failures(digest).number
+        seen = parts.flights.failures(digest, url).number
         waiter = parts.flights.watch(digest)
         result: SentImage | CachedImage | Ending | None
         if waiter is not None:
-            result = yield Wait(waiter, _longest_flight(parts))
+            result = yield Wait(waiter, longest_call(parts))
         else:
             result = yield from _lead_or_follow(parts, errand, seen)
         if result is None:
@@ -71,7 +67,7 @@ def upload_once(parts: Parts, errand: Errand) -> Flow[SentImage | CachedImage]:
             landed = yield from _find_serving(parts, errand)
             if landed is not None:
                 return landed
-        _raise_shared(errand, parts.flights.failures(digest), before, lost)
+        _raise_shared(errand, parts.flights.failures(digest, url), before, lost)
 
 
 def _raise_shared(errand: Errand, failures: Failures, before: int, lost: int) -> None:
@@ -89,7 +85,7 @@ def _raise_shared(errand: Errand, failures: Failures, before: int, lost: int) ->
 
 
 def _find_serving(parts: Parts, errand: Errand) -> Flow[CachedImage | None]:
-    entry = yield from parts.find(errand.key, ask_database=True)
+    entry = yield from parts.find(errand.key, ask_database=True, errand=errand)
     return entry if entry is not None and errand.is_served_by(entry) else None
 
 
@@ -101,48 +97,53 @@ def _find_in_memory(parts: Parts, errand: Errand) -> CachedImage | None:
     return held.entry if errand.is_served_by(held.entry) and parts.is_fresh(held.entry) else None
 
 
-def _longest_flight(parts: Parts) -> float:
-    """Give the seconds after which a flight that has not ended can only have been lost."""
-    tries = len(parts.settings.tuning.unreached_pauses) + 1
-    return tries * parts.settings.upload_timeout + parts.settings.tuning.flight_grace
-
-
 def _lead_or_follow(parts: Parts, errand: Errand, seen: int) -> Flow[SentImage | CachedImage | Ending]:
-    yield from enter_lane(parts, errand.app_id)
-    in_lane = True
+    ticket, flight = Ticket(errand.app_id), Flight(errand.key.digest)
     try:
-        landed = _find_in_memory(parts, errand)
-        if landed is not None:
-            return landed
-        failures = parts.flights.failures(errand.key.digest)
-        if failures.number > seen:
-            return failures.last
-        flight = parts.flights.begin(errand.key.digest)
-        if flight is None:
-            return Ending("take_over")
-        try:
-            lease = yield from _acquire(parts, errand, flight)
-            if lease is None or lease.owner == flight.owner:
-                return (yield from _lead(parts, errand, flight, lease))
-            parts.lanes.leave(errand.app_id)
-            in_lane = False
-            flight.ending = yield from _follow(parts, lease)
-            return flight.ending
-        finally:
-            parts.flights.end(flight)
+        return (yield from _fly(parts, errand, ticket, flight, seen))
     finally:
-        if in_lane:
-            parts.lanes.leave(errand.app_id)
+        try:
+            yield from _let_go(parts, errand, ticket, flight)
+        except BaseException:  # Ctrl-C at this very moment; to let go twice does no harm
+            yield from _let_go(parts, errand, ticket, flight)
+            raise
+
+
+def _let_go(parts: Parts, errand: Errand, ticket: Ticket, flight: Flight) -> Flow[None]:
+    try:
+        yield from _release_lease(parts, errand, flight)
+    finally:
+        parts.background.drop(flight.owner)
+        parts.flights.end(flight)
+        parts.lanes.leave(ticket)
+
+
+def _fly(
+    parts: Parts, errand: Errand, ticket: Ticket, flight: Flight, seen: int
+) -> Flow[SentImage | CachedImage | Ending]:
+    yield from enter_lane(parts, ticket)
+    landed = _find_in_memory(parts, errand)
+    if landed is not None:
+        return landed
+    failures = parts.flights.failures(errand.key.digest, errand.image.url)
+    if failures.number > seen:
+        return failures.last
+    if not parts.flights.begin(flight):
+        return Ending("take_over")
+    lease = yield from _acquire(parts, errand, flight)
+    if lease is None or flight.has_lease:
+        return (yield from _lead(parts, errand, flight, lease))
+    parts.lanes.leave(ticket)
+    flight.ending = yield from _follow(parts, errand, lease)
+    return flight.ending
 
 
 def _acquire(parts: Parts, errand: Errand, flight: Flight) -> Flow[Lease | None]:
     """Try for the lease; None where the database is away, and the flight is this process's alone."""
+    flight.has_lease = True
     operation = partial(_take_lease, parts=parts, errand=errand, flight=flight)
-    try:
-        lease: Lease | None = yield Ask(operation, None, "lease", write=True)
-    except BaseException:
-        yield from _release(parts, flight)
-        raise
+    lease: Lease | None = yield Ask(operation, None, "lease", write=True, about=errand)
+    flight.has_lease = lease is not None and lease.owner == flight.owner
     return lease
 
 
@@ -152,21 +153,22 @@ def _take_lease(connection: Connection, parts: Parts, errand: Errand, flight: Fl
     waited = max(timedelta(0), utc_now() - errand.begun_at)
     memory = min(waited, timedelta(seconds=parts.settings.tuning.refusal_memory))
     lease = leases.acquire(connection, flight.digest, flight.owner, length, memory)
-    if lease.owner != flight.owner and not lease.running and _ending_of(parts, lease).kind == "take_over":
+    if lease.owner != flight.owner and not lease.running and _ending_of(parts, errand, lease).kind != "refused":
         return leases.acquire(connection, flight.digest, flight.owner, length)
     return lease
 
 
-def _follow(parts: Parts, lease: Lease) -> Flow[Ending]:
+def _follow(parts: Parts, errand: Errand, lease: Lease) -> Flow[Ending]:
     """Watch another process's flight until it ends; the one of this process that asks the database."""
     tuning = parts.settings.tuning
     length = timedelta(seconds=tuning.lease_seconds)
     if not lease.running:
-        return _ending_of(parts, lease)
-    polls = math.ceil(_longest_flight(parts) / tuning.lease_poll)
+        return _ending_of(parts, errand, lease)
+    polls = math.ceil(longest_call(parts) / tuning.lease_poll)
     for _ in range(polls):
         yield Pause(tuning.lease_poll)
-        now: Any = yield Ask(partial(leases.peek, digest=lease.digest, length=length), AWAY, "lease")
+        peek = partial(leases.peek, digest=lease.digest, length=length)
+        now: Any = yield Ask(peek, AWAY, "lease", about=errand)
         if now is AWAY:
             return Ending("take_over", "the database went away")
         if now is None:
@@ -174,30 +176,61 @@ def _follow(parts: Parts, lease: Lease) -> Flow[Ending]:
         if now.owner != lease.owner:
             return Ending("take_over", "another flight has begun")
         if not now.running:
-            return _ending_of(parts, now)
+            return _ending_of(parts, errand, now)
     return Ending("failed", "it never ended")
 
 
-def _ending_of(parts: Parts, lease: Lease) -> Ending:
-    if lease.ending is None:
-        return Ending("failed", "its process ended without a word")
-    if lease.refusal is None:
+def _ending_of(parts: Parts, errand: Errand, lease: Lease) -> Ending:
+    """Tell how a flight ended for this errand; what this version cannot read is a failure."""
+    if lease.refusal is not None:
+        return _ending_by_refusal(lease.refusal, parts.settings.account, errand.image.url)
+    if lease.ending in {"landed", "take_over"}:
         return Ending(lease.ending, lease.reason or "")
-    refused = lease.refusal
-    error = _SHARED.get(refused["error"], GeweRefused)
-    if error is TokenRefused and refused["account"] != parts.settings.account:
-        return Ending("take_over", "its token was refused, which is not ours")
-    return Ending("refused", refusal=error(refused["ret"], refused["msg"], refused["data"]))
+    return Ending("failed", lease.reason or "its process ended without a word")
 
 
-def _release(parts: Parts, flight: Flight, *, uploaded: bool = False) -> Flow[None]:
-    """Say in the database how the flight ended."""
+def _ending_by_refusal(refusal: Any, account: str, url: str | None) -> Ending:  # noqa: ANN401 - any JSON
+    match refusal:
+        case {"error": "TokenRefused", "account": refused} if refused != account:
+            return Ending("take_over", "its token was refused, which is not ours")
+        case {"error": "ImageRefused", "url": str(refused)} if refused != _digest_of(url):
+            return Ending("take_over", "its URL was refused, which is not ours")
+        case {"error": "TokenRefused", "ret": int(ret), "msg": str() | None as msg, "data": data}:
+            return Ending("refused", refusal=TokenRefused(ret, msg, data))
+        case {"error": "ImageRefused", "ret": int(ret), "msg": str() | None as msg, "data": data}:
+            return Ending("refused", refusal=ImageRefused(ret, msg, data), refused_url=url)
+        case _:
+            return Ending("failed", "it was refused in a way that this version does not know")
+
+
+def _digest_of(url: str | None) -> str:
+    """Give what tells two URLs apart in a row, where a URL with its signature has no place."""
+    return hashlib.sha256((url or "").encode()).hexdigest()
+
+
+def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
+    """Upload, holding the lane, the flight and, unless the database is away, the lease."""
+    if lease is not None:
+        parts.background.hold(flight.owner)
+    entry = yield from _find_serving(parts, errand)
+    if entry is not None:
+        flight.ending = Ending("landed", entry=entry)
+        return entry
+    return (yield from Upload(parts, errand, flight, lease).send())
+
+
+def _release_lease(parts: Parts, errand: Errand, flight: Flight) -> Flow[None]:
+    """Say in the database how the flight ended, unless that is known from the entry it has saved."""
+    parts.background.drop(flight.owner)
+    if not flight.has_lease:
+        return
     ending, refusal = flight.ending, None
     if ending.refusal is not None:
         refused = ending.refusal
         refusal = {
             "error": type(refused).__name__,
             "account": parts.settings.account,
+            "url": None if ending.refused_url is None else _digest_of(ending.refused_url),
             "ret": refused.ret,
             "msg": refused.msg,
             "data": refused.data,
@@ -209,25 +242,7 @@ def _release(parts: Parts, flight: Flight, *, uploaded: bool = False) -> Flow[No
         ending=ending.kind,
         reason=ending.reason,
         refusal=refusal,
-        uploaded=uploaded,
+        uploaded=flight.was_given,
     )
-    yield Ask(operation, None, "lease", write=True, accepted=True)
-
-
-def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
-    """Upload, holding the lane, the flight and, unless the database is away, the lease."""
-    upload = Upload(parts, errand, flight, lease)
-    if lease is not None:
-        parts.background.hold(flight.owner)
-    try:
-        entry = yield from _find_serving(parts, errand)
-        if entry is not None:
-            flight.ending = Ending("landed", entry=entry)
-            return entry
-        return (yield from upload.send())
-    finally:
-        parts.background.drop(flight.owner)
-        if upload.was_given:
-            parts.flights.note_upload(flight.digest, utc_now())
-        if lease is not None and not upload.is_lease_removed:
-            yield from _release(parts, flight, uploaded=upload.was_given)
+    yield Ask(operation, None, "lease", write=True, accepted=True, about=errand)
+    flight.has_lease = False

@@ -22,13 +22,17 @@ class Abandoned(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Perform an operation of the store, or give ``otherwise`` where the database is away."""
+    """Perform an operation of the store, or give ``otherwise`` where the database is away.
+
+    ``about``: the send that asks, if one does; read where the store fails, to say what was sent to whom.
+    """
 
     operation: Callable[[Connection], Any]
     otherwise: Any
     purpose: str
     write: bool = False
     accepted: bool = False
+    about: object = None
 
 
 @dataclass(frozen=True, slots=True)

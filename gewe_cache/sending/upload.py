@@ -44,19 +44,12 @@ _OF_THE_SENDER = (DeviceUnavailable, RecipientUnavailable, TooFast)
 
 @dataclass(slots=True)
 class Upload:
-    """One upload by the leader of a flight; tells the flight how it ended.
-
-    Attributes:
-        was_given: GeWe was given the image, and the next fall-back has to wait.
-        is_lease_removed: the entry was saved, and the lease went in the same transaction.
-    """
+    """One upload by the leader of a flight; tells the flight how it ended."""
 
     parts: Parts
     errand: Errand
     flight: Flight
     lease: Lease | None
-    was_given: bool = False
-    is_lease_removed: bool = False
 
     @property
     def clock_ahead(self) -> timedelta:
@@ -78,15 +71,15 @@ class Upload:
         request = upload_request(errand.app_id, errand.to_wxid, url)
         began_at = utc_now() + self.clock_ahead
         flight.ending = Ending("failed", "it was interrupted")
-        self.was_given = True
+        flight.was_given = True
         try:
             answer = yield from call(self.parts, errand, request)
         except Abandoned:
-            self.was_given = False
+            flight.was_given = False
             flight.ending = Ending("take_over", "its leader left before its call")
             raise
         except GeweUnreachable:
-            self.was_given = False
+            flight.was_given = False
             flight.ending = Ending("failed", "GeWe could not be reached")
             raise
         except DeliveryUnknown:
@@ -137,9 +130,10 @@ class Upload:
 
     def _raise_refused(self, error: GeweRefused) -> NoReturn:
         if isinstance(error, _OF_ALL):
-            self.flight.ending = Ending("refused", refusal=error)
+            url = self.errand.image.url if isinstance(error, ImageRefused) else None
+            self.flight.ending = Ending("refused", refusal=error, refused_url=url)
         elif isinstance(error, _OF_THE_SENDER):
-            self.was_given = False
+            self.flight.was_given = False
             self.flight.ending = Ending("take_over", "its leader's device or recipient was refused")
         else:
             self.flight.ending = Ending("failed", f"GeWe refused it with ret {error.ret}: {error.words}")
@@ -176,11 +170,10 @@ class Upload:
         entry = self.parts.entry_of(accepted.cdn, utc_now(), began_at)
         known_keys = self.parts.keys_of(self.errand.image, entry.md5)
         self.parts.background.settle(self.flight.owner)
-        entry_id: int | None = yield Ask(
-            partial(self._save, entry=entry, known_keys=known_keys), None, "save", write=True, accepted=True
-        )
+        save = partial(self._save, entry=entry, known_keys=known_keys)
+        entry_id: int | None = yield Ask(save, None, "save", write=True, accepted=True, about=self.errand)
         if entry_id is not None:
-            self.is_lease_removed = True
+            self.flight.has_lease = False  # it went in the same transaction
             entry = replace(entry, entry_id=entry_id)
         self._retire_in_memory()
         for key in known_keys:

@@ -80,6 +80,8 @@ class Store:
         write: bool = False,
         purpose: str = "read",
         accepted: bool = False,
+        in_pause: bool = False,
+        about: object = None,
     ) -> T:
         """Perform an operation, or give ``otherwise`` where the database fails or is being left alone.
 
@@ -89,22 +91,24 @@ class Store:
             write: open a transaction for writing.
             purpose: what the operation is for, in the warning.
             accepted: GeWe has accepted the message, so that nothing at all may be raised any more.
+            in_pause: ask a database, too, that failed a moment ago and is being left alone.
+            about: the send that asks; its ``str`` says in the warning what was sent to whom.
 
         Raises:
             SchemaOutdated, SchemaUnknown: unless ``accepted``; the database cannot be used by this version.
         """
-        if time.monotonic() < (max(self._away_until, self._unwritable_until) if write else self._away_until):
+        if not in_pause and self._is_left_alone(write=write):
             return otherwise
         try:
             return self._perform(operation, write=write)
         except AwayError:
             pass
         except CorruptEntryError as error:
-            self._note(purpose, error, logging.WARNING)
+            self._note(purpose, about, error, logging.WARNING)
         except Exception as error:
             if isinstance(error, SchemaOutdated | SchemaUnknown) and not accepted:
                 raise
-            self._leave_alone(purpose, error, write=write)
+            self._leave_alone(purpose, about, error, write=write)
         return otherwise
 
     def demand(self, operation: Callable[[Connection], T], *, write: bool = False) -> T:
@@ -127,6 +131,10 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self.database.dispose()
+
+    def _is_left_alone(self, *, write: bool) -> bool:
+        until = max(self._away_until, self._unwritable_until) if write else self._away_until
+        return time.monotonic() < until
 
     def _perform(self, operation: Callable[[Connection], T], *, write: bool) -> T:
         self._make_ready()
@@ -162,7 +170,7 @@ class Store:
             raise
         self._ready = True
 
-    def _leave_alone(self, purpose: str, error: Exception, *, write: bool) -> None:
+    def _leave_alone(self, purpose: str, about: object, error: Exception, *, write: bool) -> None:
         """Leave the database alone for a while, and then begin with new connections.
 
         Of all who find it failing at once, the first says so aloud. One that can be read and not written goes
@@ -178,14 +186,16 @@ class Store:
                 self._ready = False
         if is_gone:
             self.database.begin_anew()
-        self._note(purpose, error, logging.WARNING if is_news else logging.DEBUG)
+        self._note(purpose, about, error, logging.WARNING if is_news else logging.DEBUG)
 
-    def _note(self, purpose: str, error: Exception, level: int) -> None:
+    def _note(self, purpose: str, about: object, error: Exception, level: int) -> None:
         self._on_failure()
         _log.log(
             level,
-            "the database failed (%s: %s); sends go on without it, by upload where an image is not in memory",
+            "the database failed (%s%s%s: %s); sends go on without it, by upload where an image is not in memory",
             purpose,
+            "" if about is None else " for ",
+            "" if about is None else about,
             describe(error),
         )
 

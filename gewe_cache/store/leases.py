@@ -48,7 +48,7 @@ class Lease:
         owner: the flight that holds or held it.
         running: True while that flight may still be uploading.
         ending, reason: how it ended, or None.
-        refusal: the refusal that all waiters share, as JSON values.
+        refusal: the refusal that all waiters share, as JSON of whichever version wrote it; None where there is none.
         last_upload_at: when the image was last given to GeWe to upload, or None.
         clock_ahead: how far the store's clock was ahead of ours when this was read.
     """
@@ -58,7 +58,7 @@ class Lease:
     running: bool
     ending: Ending | None
     reason: str | None
-    refusal: dict[str, Any] | None
+    refusal: Any
     last_upload_at: datetime | None
     clock_ahead: timedelta
 
@@ -114,7 +114,7 @@ def peek(connection: Connection, digest: bytes, length: timedelta) -> Lease | No
         running=row.ending is None and now < row.expires_at <= now + length,
         ending=row.ending,
         reason=row.reason,
-        refusal=None if row.refusal is None else json.loads(row.refusal),
+        refusal=None if row.refusal is None else _read_refusal(row.refusal),
         last_upload_at=row.last_upload_at,
         clock_ahead=_ahead_of_ours(connection, row.now),
     )
@@ -177,6 +177,13 @@ def read_clock(connection: Connection) -> datetime:
     """Give the clock by which leases and the beginnings of uploads are compared."""
     now: datetime = connection.execute(select(_moment(connection))).scalar_one()
     return now
+
+
+def _read_refusal(text: str) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _ahead_of_ours(connection: Connection, now: datetime) -> timedelta:

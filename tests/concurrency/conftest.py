@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gewe_cache.sandbox import Sandbox
-from gewe_cache.store import migrate
-from gewe_cache.store.engine import open_database
 from tests.concurrency.crews import KINDS, QUICK, Crew, Crews
 from tests.concurrency.processes import Process, all_do
 
@@ -42,15 +40,6 @@ def crews(sandbox: Sandbox, sqlite_url: str) -> Iterator[Crews]:
 def crew(request: pytest.FixtureRequest, crews: Crews) -> Crew:
     """Give a crew, once of threads and once of tasks."""
     return crews.make(request.param, QUICK)
-
-
-@pytest.fixture
-def shared_database(database_url: str) -> str:
-    """Give a database that processes can share, with its tables, once on each backend."""
-    database = open_database(database_url)
-    migrate.upgrade(database)
-    database.dispose()
-    return database_url
 
 
 @pytest.fixture(scope="session")

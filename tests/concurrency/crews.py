@@ -155,7 +155,13 @@ def waiters(parts: Parts) -> int:
 def queued(parts: Parts, app_id: str) -> int:
     """Count who waits for a device's lane."""
     with parts.lanes._lock:
-        return sum(not ticket.cancelled() for ticket in parts.lanes._queues.get(app_id, ()))
+        _, *behind = parts.lanes._queues.get(app_id, [None])
+        return sum(ticket is not None and not ticket.has_left for ticket in behind)
+
+
+def busy(parts: Parts) -> set[str]:
+    """Give the devices whose lanes are held."""
+    return set(parts.lanes._queues)
 
 
 def is_idle(parts: Parts) -> bool:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from concurrent.futures import Future
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from gewe_cache import GeweUnreachable
 from gewe_cache.sandbox import Delays, Fault, Sandbox
-from gewe_cache.sending.lanes import Lanes
 from gewe_cache.settings import Tuning
 from tests.concurrency.crews import (
     KINDS,
@@ -211,35 +207,6 @@ def test_who_leaves_a_queue_passes_its_turn(crews: Crews, sandbox: Sandbox, url:
     assert is_idle(crew.parts)
 
 
-def test_a_turn_that_comes_as_its_owner_leaves_goes_to_the_next() -> None:
-    lanes = Lanes(queue_limit=10)
-    assert lanes.enter("a") is None
-    leaving, next_one = lanes.enter("a"), lanes.enter("a")
-    assert leaving is not None
-    assert next_one is not None
-    lanes.leave("a")
-    assert leaving.done()
-    lanes.give_up("a", leaving)
-    assert next_one.done()
-    lanes.leave("a")
-    assert lanes.enter("a") is None
-
-
-def test_those_who_left_a_full_queue_do_not_count() -> None:
-    lanes = Lanes(queue_limit=3)
-    lanes.enter("a")
-    tickets = [lanes.enter("a") for _ in range(3)]
-    with pytest.raises(GeweUnreachable, match="Nothing was sent: 3 sends of device a are waiting already"):
-        lanes.enter("a")
-    for ticket in tickets[:2]:
-        assert isinstance(ticket, Future)
-        lanes.give_up("a", ticket)
-    assert lanes.enter("a") is not None
-    assert lanes.enter("a") is not None
-    with pytest.raises(GeweUnreachable):
-        lanes.enter("a")
-
-
 def test_a_full_queue_refuses_the_next_send_and_breaks_nothing(crews: Crews, sandbox: Sandbox, url: str) -> None:
     crew = crews.make("tasks", Tuning(lane_queue=2))
     plan = sandbox.fail(Fault.hold(), app_id=_CROWDED)
@@ -251,25 +218,3 @@ def test_a_full_queue_refuses_the_next_send_and_breaks_nothing(crews: Crews, san
     plan.release()
     assert outcomes([first, *queue]) == ["upload", "upload", "forward"]
     assert is_idle(crew.parts)
-
-
-def test_8_threads_that_enter_and_leave_hold_a_lane_one_by_one() -> None:
-    lanes, held, worst = Lanes(queue_limit=100), [0], [0]
-
-    def enter_and_leave() -> None:
-        for _ in range(300):
-            ticket = lanes.enter("a")
-            if ticket is not None:
-                ticket.result(PATIENCE)
-            held[0] += 1
-            worst[0] = max(worst[0], held[0])
-            held[0] -= 1
-            lanes.leave("a")
-
-    threads = [threading.Thread(target=enter_and_leave) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert worst == [1]
-    assert lanes._queues == {}

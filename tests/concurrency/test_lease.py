@@ -281,7 +281,7 @@ def test_a_long_upload_keeps_its_lease(shared_crews: Crews, sandbox: Sandbox, ur
     """Twice as long as its lease, with others waiting for it: it stays the only upload."""
     leader_crew, other_crew = shared_crews.make(kind, _SHORT), shared_crews.make("tasks", _SHORT)
     plan = sandbox.fail(Fault.hold(), route="upload", to_wxid="wxid_leader")
-    leader = leader_crew.send("wxid_leader", url)
+    leader = leader_crew.send("wxid_leader", url, app_id="wx_sandbox_leader")
     plan.wait_reached()
     others = [other_crew.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(3)]
     until(lambda: waiters(other_crew.parts) == 2)
@@ -314,7 +314,7 @@ def test_losing_the_lease_stops_no_upload_and_its_result_is_saved(
     caplog.set_level(logging.WARNING, logger="gewe_cache")
     _give_lease_to_nobody(shared_database)
     until(lambda: "1 lease(s) were lost" in caplog.text)
-    assert outcomes([other_crew.send("wxid_other", url)]) == ["upload"]
+    assert outcomes([other_crew.send("wxid_other", url, app_id="wx_sandbox_2")]) == ["upload"]
     plan.release()
     assert outcomes([leader]) == ["upload"]
     image = leader.result().image

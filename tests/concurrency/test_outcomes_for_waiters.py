@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gewe_cache import GeweUnreachable, ImageRefused
+from gewe_cache import GeweUnreachable, Image, ImageRefused
 from gewe_cache.sandbox import Fault
 from tests.concurrency.crews import (
     PATIENCE,
     QUICK,
     Crews,
     Tasks,
+    busy,
     delivered,
     held,
     is_idle,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tests.concurrency.processes import Process
 
 _WAITERS = 12
+_MD5 = "a" * 32
 
 IMAGE_REFUSED = Fault.refuse()
 TOKEN_REFUSED = Fault.refuse(msg="HTTP HEADER: X-GEWE-TOKEN=gone 不可用或已过期")
@@ -102,6 +104,24 @@ def _queue_for_one_lane(crew: Crew, sandbox: Sandbox, url: str) -> tuple[list[Se
     sends = [crew.send(f"wxid_{n}", url, app_id="wx_sandbox_0") for n in range(_WAITERS)]
     until(lambda: queued(crew.parts, "wx_sandbox_0") == _WAITERS)
     return sends, busy
+
+
+def test_whose_image_is_elsewhere_does_not_share_what_was_said_of_the_leaders_url(
+    crew: Crew, sandbox: Sandbox, url: str
+) -> None:
+    """An md5 is the key: the leader's URL is dead, which says nothing of another one."""
+    dead = f"{url}?dead"
+    plan = sandbox.fail(held(IMAGE_REFUSED), route="upload", to_wxid="wxid_leader")
+    leader = crew.send("wxid_leader", Image(url=dead, md5=_MD5), app_id="wx_sandbox_leader")
+    plan.wait_reached()
+    same = [crew.send(f"wxid_s{n}", Image(url=dead, md5=_MD5), app_id=f"wx_sandbox_s{n}") for n in range(3)]
+    other = [crew.send(f"wxid_o{n}", Image(url=url, md5=_MD5), app_id=f"wx_sandbox_o{n}") for n in range(3)]
+    until(lambda: waiters(crew.parts) == 6)
+    plan.release()
+    assert outcomes([leader, *same]) == ["ImageRefused"] * 4
+    assert Counter(outcomes(other)) == {"upload": 1, "forward": 2}
+    assert len(uploads(sandbox)) == 2
+    assert delivered(sandbox) == ["wxid_o0", "wxid_o1", "wxid_o2"]
 
 
 def test_who_calls_afterwards_is_not_refused_for_what_was_before(crew: Crew, sandbox: Sandbox, url: str) -> None:
@@ -235,10 +255,10 @@ def test_one_who_watches_another_process_for_all_may_leave(sandbox: Sandbox, url
         followers = []
         for number in range(4):
             followers.append(here.send(f"wxid_{number}", url, app_id=f"wx_sandbox_{number}"))
-            until(lambda others=number: waiters(here.parts) == others and not here.parts.lanes._queues)  # type: ignore[misc]
+            until(lambda others=number: waiters(here.parts) == others and busy(here.parts) == {"wx_sandbox_leader"})  # type: ignore[misc]
         for left in (3, 2, 1):
             assert followers[3 - left].cancel()  # who has waited longest is the one who watches
-            until(lambda others=left - 1: waiters(here.parts) == others and not here.parts.lanes._queues)  # type: ignore[misc]
+            until(lambda others=left - 1: waiters(here.parts) == others and busy(here.parts) == {"wx_sandbox_leader"})  # type: ignore[misc]
         plan.release()
         assert outcomes([leader, followers[-1]]) == ["upload", "forward"]
         assert len(sandbox.calls) == 2
@@ -250,16 +270,16 @@ _OTHERS = 3
 
 
 def _hold_between_processes(
-    processes: list[Process], sandbox: Sandbox, url: str, fault: Fault, who: int = 2
+    processes: list[Process], sandbox: Sandbox, url: str, fault: Fault, who: int = 2, **options: Any
 ) -> tuple[Plan, list[Process]]:
     """Have the first process's upload held, and 3 sends of each of the next ``who`` wait for it."""
     plan = sandbox.fail(held(fault), route="upload", to_wxid="wxid_leader")
-    processes[0].do("send", url=url, sends=[["wx_sandbox_leader", "wxid_leader"]])
+    processes[0].do("send", url=url, sends=[["wx_sandbox_leader", "wxid_leader"]], **options)
     plan.wait_reached()
     followers = processes[1 : 1 + who]
     for place, process in enumerate(followers):
         sends = [[f"wx_sandbox_{place}_{n}", f"wxid_{place}_{n}"] for n in range(_OTHERS)]
-        process.do("send", url=url, sends=sends)
+        process.do("send", url=url, sends=sends, **options)
     assert all_do(followers, "waiting", count=_OTHERS - 1, following=True) == [True] * who
     return plan, followers
 
@@ -315,6 +335,22 @@ def test_a_token_refused_is_not_shared_with_another_token(
     plan.release()
     assert processes[0].results() == ["TokenRefused"]
     assert Counter(follower.results()) == {"upload": 1, "forward": _OTHERS - 1}
+
+
+def test_a_url_refused_is_not_shared_between_processes_with_who_has_another(
+    processes: list[Process], sandbox: Sandbox, url: str
+) -> None:
+    dead = f"{url}?dead"
+    plan, (same,) = _hold_between_processes(processes, sandbox, dead, IMAGE_REFUSED, who=1, md5=_MD5)
+    other = processes[2]
+    other.do("send", url=url, md5=_MD5, sends=[[f"wx_sandbox_o{n}", f"wxid_o{n}"] for n in range(_OTHERS)])
+    assert other.do("waiting", count=_OTHERS - 1, following=True)
+    plan.release()
+    assert processes[0].results() == ["ImageRefused"]
+    assert Counter(other.results()) == {"upload": 1, "forward": _OTHERS - 1}
+    assert set(same.results()) <= {"ImageRefused", "forward"}  # who asks late finds what the others have brought
+    assert len(uploads(sandbox)) == 2
+    assert sandbox.duplicates() == []
 
 
 def test_who_queued_for_a_lane_meanwhile_learns_of_it_from_the_row(

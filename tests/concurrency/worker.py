@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from gewe_cache import AsyncImageSender
+from gewe_cache import AsyncImageSender, Image
 from gewe_cache.settings import Tuning
 from tests.concurrency.crews import waiters
 
@@ -33,9 +33,10 @@ class Worker:
         await self.sender.lookup("http://example.com/nothing.png")
         self.sends = []
 
-    async def send(self, url: str, sends: list[list[str]], **options: Any) -> None:
+    async def send(self, url: str, sends: list[list[str]], md5: str | None = None, **options: Any) -> None:
         """Begin sends."""
-        self.sends += [asyncio.create_task(self._send(to, url, app_id, options)) for app_id, to in sends]
+        image = Image(url=url, md5=md5)
+        self.sends += [asyncio.create_task(self._send(to, image, app_id, options)) for app_id, to in sends]
 
     async def waiting(self, count: int, *, following: bool) -> bool:
         """Wait until so many sends wait in memory for a flight; tell whether they came to.
@@ -58,9 +59,9 @@ class Worker:
         """Close the sender."""
         await self.sender.aclose()
 
-    async def _send(self, to_wxid: str, url: str, app_id: str, options: dict[str, Any]) -> dict[str, Any]:
+    async def _send(self, to_wxid: str, image: Image, app_id: str, options: dict[str, Any]) -> dict[str, Any]:
         try:
-            sent = await self.sender.send_image(to_wxid, url, app_id=app_id, **options)
+            sent = await self.sender.send_image(to_wxid, image, app_id=app_id, **options)
         except Exception as error:  # noqa: BLE001 - the test wants to know which
             return {"outcome": type(error).__name__, "words": str(error)}
         return {"outcome": sent.route}

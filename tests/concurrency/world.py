@@ -333,7 +333,7 @@ def _make_parts(settings: Settings) -> Parts:
     tuning = settings.tuning
     return Parts(
         settings=settings,
-        lanes=Lanes(tuning.lane_queue),
+        lanes=Lanes(),
         flights=Flights(),
         front=Front(tuning.front_entries, tuning.front_trust),
         counters=Counters(settings.scope),

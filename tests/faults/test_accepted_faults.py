@@ -118,7 +118,9 @@ def test_a_row_that_the_database_refuses_shows_no_key(
     driver = world.open(kind, database=database_url)
     sent = [send(driver, f"wxid_{number}", world.image) for number in range(2)]
     assert [each.route for each in sent] == ["upload", "forward"]
-    assert "refuses_all" in warnings_of(caplog.records, "the database failed")[0]
+    line = warnings_of(caplog.records, "the database failed")[0]
+    assert "refuses_all" in line
+    assert f"(save for {world.image} to wxid_0 from device {world.sandbox.app_id}: " in line
     entry = sent[0].image
     assert entry is not None
     with pytest.raises(StoreError) as caught:

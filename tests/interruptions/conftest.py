@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
+from gewe_cache import AsyncImageSender
 from gewe_cache.sandbox import Sandbox
-from gewe_cache.store import migrate
-from gewe_cache.store.engine import open_database
+from tests.interruptions.kit import PATIENCE, is_idle, running_leases, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody's proxy stand between a sender and its sandbox."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
+    from collections.abc import AsyncIterator, Iterator
 
 
 @pytest.fixture
@@ -35,20 +30,24 @@ def url(sandbox: Sandbox) -> str:
     return sandbox.make_image("poster.png", width=40, height=30)
 
 
-@pytest.fixture
-def shared_database(database_url: str) -> str:
-    """Give a database with its tables that processes can share, once on each backend."""
-    return _migrated(database_url)
+@pytest_asyncio.fixture
+async def sender(sandbox: Sandbox, shared_database: str) -> AsyncIterator[AsyncImageSender]:
+    """Give a sender whose loop has nothing to complain of, and which is idle in the end."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    made = AsyncImageSender(**settings(sandbox, shared_database))
+    await made.lookup("http://example.com/nothing.png")
+    yield made
+    sandbox.heal()
+    async with asyncio.timeout(PATIENCE):
+        await made.aclose()
+    assert is_idle(made._core.parts)
+    assert running_leases(shared_database) == 0
+    assert complaints == []
 
 
 @pytest.fixture
-def shared_file(sqlite_url: str) -> str:
-    """Give a SQLite file with its tables."""
-    return _migrated(sqlite_url)
-
-
-def _migrated(url: str) -> str:
-    database = open_database(url)
-    migrate.upgrade(database)
-    database.dispose()
-    return url
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Collect our own warnings."""
+    caplog.set_level(logging.WARNING, logger="gewe_cache")
+    return caplog

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from gewe_cache.sandbox import Fault
 from tests.interruptions.forker import HAS_FORK
 from tests.interruptions.kit import check_intact, check_record, written_usage
@@ -61,13 +63,26 @@ def test_both_sides_go_on(sandbox: Sandbox, url: str, shared_database: str) -> N
     check_record(sandbox, "wxid_before", "wxid_parent", "wxid_child_0", "wxid_child_1")
 
 
-def test_while_another_thread_of_the_parent_sends(sandbox: Sandbox, url: str, shared_file: str) -> None:
+@pytest.mark.parametrize("what", ["busy", "same device"])
+def test_while_another_thread_of_the_parent_sends(sandbox: Sandbox, url: str, shared_file: str, what: str) -> None:
+    """Each process has lanes of its own: the child waits for nobody of its parent's."""
     plan = sandbox.fail(Fault.hold(), route="forward", to_wxid="wxid_held")
-    answers = _fork(sandbox, shared_file, url, "busy", plan)
+    answers = _fork(sandbox, shared_file, url, what, plan)
     assert (answers["child"], answers["closed"]) == (["forward", "upload"], "closed")
     assert written_usage(shared_file) == {"uploads": 2, "forwards": 2, "unknowns": 0}
     check_intact(shared_file)
     check_record(sandbox, "wxid_before", "wxid_held", "wxid_child_0", "wxid_child_1")
+
+
+def test_the_first_sends_of_two_threads_of_the_child_make_its_parts_once(
+    sandbox: Sandbox, url: str, shared_file: str
+) -> None:
+    answers = _fork(sandbox, shared_file, url, "two threads")
+    if HAS_FORK:
+        assert answers["child"] == ["forward", "upload", "made 1"]
+        assert answers["closed"] == "closed"
+        assert written_usage(shared_file) == {"uploads": 2, "forwards": 2, "unknowns": 0}
+        check_record(sandbox, "wxid_before", "wxid_parent", "wxid_child_0", "wxid_child_1")
 
 
 def test_a_child_closes_what_it_never_used(sandbox: Sandbox, url: str, shared_file: str) -> None:

@@ -17,7 +17,7 @@ from tests.faults.kit import World, send
 from tests.outages.kit import ASKING, LEAVING, ask, failures, pause_over, routes, store_of, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _XML = f'<msg><img aeskey="{"a" * 32}" cdnmidimgurl="{"b" * 64}" length="70" md5="{"c" * 32}"/></msg>'
 _TABLES = ("entries", "usage", "leases", "keys")
@@ -37,6 +37,16 @@ def _take_away(world: World) -> None:
 
 def _bring_back(world: World) -> None:
     _execute(world, *(f"ALTER TABLE away_{name} RENAME TO gewe_cache_{name}" for name in _TABLES))
+
+
+def _written(world: World) -> tuple[int, int]:
+    """Give the uploads and forwards that the usage counters tell of; none where they cannot be read."""
+    database = open_database(world.database)
+    rows: Sequence[Any] = ()
+    with suppress(Exception), database.reader.connect() as connection:
+        rows = connection.execute(select(usage.c.uploads, usage.c.forwards)).all()
+    database.dispose()
+    return sum(row.uploads for row in rows), sum(row.forwards for row in rows)
 
 
 def _counting(driver: Any) -> Callable[[], int]:
@@ -63,6 +73,21 @@ def test_it_is_left_alone_and_named_once(any_world: World, kind: str, caplog: py
     assert routes(*sent) == ["upload"] + 9 * ["forward"]
     assert asked() == ask(driver, "stats").store_failures == len(failures(caplog.records)) == 1
     world.check_delivered(*sent)
+
+
+@pytest.mark.parametrize(("table", "purpose"), [("entries", "find"), ("leases", "lease")])
+def test_its_warning_says_what_was_being_sent_to_whom(
+    any_world: World, kind: str, caplog: pytest.LogCaptureFixture, table: str, purpose: str
+) -> None:
+    world = any_world
+    driver = world.open(kind, _tuning=LEAVING)
+    assert ask(driver, "lookup", world.image) is None
+    _execute(world, f"ALTER TABLE gewe_cache_{table} RENAME TO away_{table}")
+    sent = send(driver, "wxid_1", f"{world.image}?sign=hush", app_id="wx_sandbox_7")
+    (line,) = failures(caplog.records)
+    assert line.startswith(f"the database failed ({purpose} for {world.image}?… to wxid_1 from device wx_sandbox_7: ")
+    assert "hush" not in caplog.text
+    world.check_delivered(sent)
 
 
 def test_it_is_asked_again_after_the_pause(any_world: World, kind: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,18 +134,37 @@ def test_usage_is_kept_and_written_when_it_is_back(any_world: World, kind: str) 
     _take_away(world)
     sent = [send(driver, f"wxid_{number}", world.image) for number in range(4)]
     _bring_back(world)
-    database = open_database(world.database)
-
-    def written() -> tuple[int, int]:
-        with suppress(Exception), database.reader.connect() as connection:
-            rows = connection.execute(select(usage.c.uploads, usage.c.forwards)).all()
-            return sum(row.uploads for row in rows), sum(row.forwards for row in rows)
-        return 0, 0
-
-    until(lambda: written() == (1, 3))
-    assert not driver.sender._core.parts.counters.waiting or written() == (1, 3)
-    database.dispose()
+    until(lambda: _written(world) == (1, 3))
+    assert not driver.sender._core.parts.counters.waiting or _written(world) == (1, 3)
     world.check_delivered(*sent)
+
+
+def test_closing_within_the_pause_writes_the_usage_all_the_same(any_world: World, kind: str) -> None:
+    world = any_world
+    driver = world.open(kind, _tuning=LEAVING)
+    assert ask(driver, "lookup", world.image) is None
+    _take_away(world)
+    sent = [send(driver, f"wxid_{number}", world.image) for number in range(4)]
+    _bring_back(world)
+    world.drivers.remove(driver)
+    driver.close()
+    assert _written(world) == (1, 3)
+    world.check_delivered(*sent)
+
+
+def test_closing_while_it_is_still_away_ends_all_the_same(any_world: World, kind: str) -> None:
+    world = any_world
+    driver = world.open(kind, _tuning=LEAVING)
+    assert ask(driver, "lookup", world.image) is None
+    _take_away(world)
+    sent = send(driver, "wxid_1", world.image)
+    asked = _counting(driver)
+    world.drivers.remove(driver)
+    driver.close()
+    assert asked() == 1
+    _bring_back(world)
+    assert _written(world) == (0, 0)
+    world.check_delivered(sent)
 
 
 def test_remember_and_forget_say_that_nothing_was_changed(any_world: World, kind: str) -> None:

@@ -37,6 +37,8 @@ class FakeStore(Store):
         write: bool = False,  # noqa: ARG002
         purpose: str = "read",
         accepted: bool = False,
+        in_pause: bool = False,  # noqa: ARG002
+        about: object = None,  # noqa: ARG002
     ) -> T:
         assert accepted, "nothing that happens here may reach a send"
         answer: T = self.answers.get(purpose, lambda otherwise: otherwise)(otherwise)

@@ -19,8 +19,8 @@ LANDED = Ending("landed", entry=an_entry())
 
 def begun(flights: Flights, digest: bytes = KEY) -> Flight:
     """Begin a flight that must be the first."""
-    flight = flights.begin(digest)
-    assert flight is not None
+    flight = Flight(digest)
+    assert flights.begin(flight)
     return flight
 
 
@@ -42,7 +42,7 @@ def test_there_is_nothing_to_watch_before_a_flight_and_after_it() -> None:
 def test_a_key_has_one_flight_at_a_time() -> None:
     flights = Flights()
     first = begun(flights)
-    assert flights.begin(KEY) is None
+    assert not flights.begin(Flight(KEY))
     begun(flights, OTHER)
     flights.end(first)
     assert begun(flights).owner != first.owner
@@ -82,7 +82,7 @@ def test_ending_twice_does_nothing_to_the_next_flight() -> None:
     waiter = watching(flights)
     flights.end(first)
     assert not waiter.done()
-    assert flights.begin(KEY) is None
+    assert not flights.begin(Flight(KEY))
     flights.end(second)
     assert waiter.done()
 
@@ -118,8 +118,8 @@ def test_of_many_threads_exactly_one_begins() -> None:
 
     def want() -> str:
         start.wait(10)
-        flight = flights.begin(KEY)
-        if flight is not None:
+        flight = Flight(KEY)
+        if flights.begin(flight):
             flight.ending = LANDED
             while len(flight.waiters) < 7:  # ends once all others wait; the test's time-out is the bound
                 pass
@@ -132,14 +132,58 @@ def test_of_many_threads_exactly_one_begins() -> None:
     assert sorted(results) == ["landed"] * 7 + ["led"]
 
 
-def test_the_last_upload_is_remembered_by_key_and_within_bounds() -> None:
+def test_what_was_refused_of_one_url_concerns_who_has_that_url() -> None:
+    flights = Flights()
+
+    def fly(ending: Ending) -> None:
+        flight = begun(flights)
+        flight.ending = ending
+        flights.end(flight)
+
+    dead = [Ending("refused", refusal=ImageRefused(500), refused_url=f"http://dead/{n}") for n in range(3)]
+    failed = Ending("failed", "why")
+    fly(dead[0])
+    fly(dead[1])
+    fly(failed)
+    fly(dead[2])
+    numbers = {
+        url: flights.failures(KEY, url).number for url in (None, "http://good", "http://dead/0", "http://dead/2")
+    }
+    assert numbers == {None: 1, "http://good": 1, "http://dead/0": 2, "http://dead/2": 2}
+    assert flights.failures(KEY, "http://good").last is flights.failures(KEY, "http://dead/0").last is failed
+    assert flights.failures(KEY, "http://dead/2").last is dead[2]
+
+
+def test_to_end_one_that_never_began_does_nothing() -> None:
+    flights = Flights()
+    never = Flight(KEY, ending=Ending("failed"), was_given=True)
+    first = begun(flights)
+    waiter = watching(flights)
+    assert not flights.begin(never)
+    flights.end(never)
+    assert not waiter.done()
+    assert flights.failures(KEY, None).number == 0
+    assert flights.last_upload_at(KEY) is None
+    flights.end(first)
+    assert waiter.done()
+
+
+def test_the_last_upload_is_remembered_by_key_and_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     flights = Flights()
     at = datetime(2026, 3, 1, tzinfo=UTC)
+    monkeypatch.setattr("gewe_cache.sending.flight.utc_now", lambda: at)
+    flights.end(begun(flights))
     assert flights.last_upload_at(KEY) is None
-    flights.note_upload(KEY, at)
+
+    def fly(digest: bytes) -> None:
+        flight = begun(flights, digest)
+        flight.was_given = True
+        flights.end(flight)
+
+    fly(KEY)
     assert flights.last_upload_at(KEY) == at
     assert flights.last_upload_at(OTHER) is None
     for number in range(5000):
-        flights.note_upload(number.to_bytes(32, "big"), at)
+        fly(number.to_bytes(32, "big"))
     assert len(flights._last_uploads) == 4096
     assert flights.last_upload_at(KEY) is None
