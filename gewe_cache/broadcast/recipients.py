@@ -121,7 +121,7 @@ def _from_csv(
     delimiter, columns = header
     wxid_column = next((place for place, name in enumerate(columns) if name in _WXID), None)
     if wxid_column is None:
-        msg = f"line {number}: a CSV needs a header that names wxid, and app_id where several devices send"
+        msg = f"Nothing was sent. line {number}: a CSV needs a header that names wxid, and app_id for several devices"
         raise ValueError(msg)
     app_column = columns.index(_APP_ID) if _APP_ID in columns else None
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -132,7 +132,7 @@ def _from_csv(
                 device = app_id if app_column is None else _cell(row, app_column) or app_id
                 yield Recipient(place, device, _cell(row, wxid_column))
     except csv.Error as error:
-        msg = f"line {number + reader.line_num}: {error}"
+        msg = f"Nothing was sent. line {number + reader.line_num}: {error}"
         raise ValueError(msg) from None
 
 

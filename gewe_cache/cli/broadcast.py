@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -218,7 +219,7 @@ def _print_table(latest: Sequence[Broadcast]) -> None:
             human_time(each.created_at).partition("-")[2],
             _state_of(each),
             *(f"{getattr(each, state):,}" for state in broadcasts.STATES),
-            _image_of(each),
+            _short_name(each),
         ]
         for each in latest
     ]
@@ -252,6 +253,11 @@ def _state_of(found: Broadcast) -> str:
 
 def _image_of(found: Broadcast) -> str:
     return printable(without_query(found.url) if found.url is not None else f"md5 {found.md5}")
+
+
+def _short_name(found: Broadcast) -> str:
+    path = urlsplit(found.url or "").path
+    return printable(path.rpartition("/")[2]) or _image_of(found)
 
 
 def _write_csv(file: IO[str], deliveries: Iterator[Delivery]) -> None:

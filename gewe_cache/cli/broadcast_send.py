@@ -12,7 +12,7 @@ import typer
 
 from gewe_cache.broadcast.pace import Pace
 from gewe_cache.broadcast.recipients import from_lines
-from gewe_cache.broadcast.run import Listener
+from gewe_cache.broadcast.run import Limits, Listener
 from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of
 from gewe_cache.cli.broadcast_view import (
     broadcast_as_json,
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from gewe_cache.image import Image
     from gewe_cache.settings import Settings
     from gewe_cache.store.broadcasts import Broadcast, Share
+
+LIMITS = Limits()
 
 PaceOption = Annotated[
     str | None,
@@ -211,7 +213,7 @@ def _settings(  # noqa: PLR0913, PLR0917 - the options of both commands
 def _opened(settings: Settings) -> Iterator[Broadcasts]:
     core = Core.make(settings)
     try:
-        with broadcasts_of(core) as opened:
+        with broadcasts_of(core, LIMITS) as opened:
             yield opened
     finally:
         core.shut_down()

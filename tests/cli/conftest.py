@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gewe_cache.cli.main import app
+from gewe_cache.sandbox import Sandbox
 from gewe_cache.settings import utc_now
 from gewe_cache.store import migrate
 from gewe_cache.store.engine import open_database
@@ -54,6 +55,17 @@ def invoke() -> Invoke:
         return CliRunner().invoke(app, arguments, input=stdin, env={"COLUMNS": "80", **environment})
 
     return call
+
+
+@pytest.fixture
+def gewe(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Give a sandbox that the environment leads to."""
+    with Sandbox() as sandbox:
+        monkeypatch.setenv("GEWE_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("GEWE_TOKEN", sandbox.token)
+        monkeypatch.setenv("GEWE_APP_ID", sandbox.app_id)
+        monkeypatch.setenv("GEWE_CACHE_DATABASE", sqlite_url)
+        yield sandbox
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from gewe_cache.cli import output
 from gewe_cache.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Invoke, Run
@@ -23,17 +22,6 @@ if TYPE_CHECKING:
 GROUP, FRIEND, OTHER = "34757816141@chatroom", "wxid_friend", "wxid_other"
 NOT_MEMBER = {"code": "-219", "msg": "not in the group"}
 OFFLINE = {"code": "-1", "msg": "微信已离线"}
-
-
-@pytest.fixture
-def gewe(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Give a sandbox that the environment leads to."""
-    with Sandbox() as sandbox:
-        monkeypatch.setenv("GEWE_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("GEWE_TOKEN", sandbox.token)
-        monkeypatch.setenv("GEWE_APP_ID", sandbox.app_id)
-        monkeypatch.setenv("GEWE_CACHE_DATABASE", sqlite_url)
-        yield sandbox
 
 
 def _rows(text: str) -> list[dict[str, Any]]:
