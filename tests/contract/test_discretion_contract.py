@@ -153,11 +153,11 @@ def test_an_error_of_the_database_hides_its_password(open_sender: OpenSender, ca
 
 
 def public(kind: type[object]) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for parent in kind.__mro__ for name in vars(parent) if not name.startswith("_")}
 
 
 def test_both_senders_have_the_designs_names() -> None:
-    common = {"send_image", "lookup", "remember", "forget", "stats"}
+    common = {"send_image", "lookup", "remember", "forget", "stats", "broadcast", "resume_broadcast"}
     assert public(ImageSender) == {*common, "close"}
     assert public(AsyncImageSender) == {*common, "aclose"}
     for name in (*common, "aclose"):
@@ -188,6 +188,9 @@ def test_the_signatures_are_the_designs(kind: type[ImageSender | AsyncImageSende
     assert shape(kind.lookup) == shape(kind.forget) == "(image)"
     assert shape(kind.remember) == "(xml, *, image=None, uploaded_at=None)"
     assert shape(kind.stats) == "()"
+    broadcast = "(image, recipients, *, app_id=None, pace=None, again=False, on_delivery=None)"
+    assert shape(kind.broadcast) == broadcast
+    assert shape(kind.resume_broadcast) == "(broadcast_id, *, pace=None, resend_unknown=False, on_delivery=None)"
     assert kind(TOKEN)._settings.ttl == timedelta(days=3)
 
 

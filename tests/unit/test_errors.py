@@ -12,6 +12,7 @@ import pytest
 
 import gewe_cache
 from gewe_cache import (
+    AlreadyBroadcast,
     DeliveryUnknown,
     GeweCacheError,
     GeweRefused,
@@ -67,6 +68,7 @@ EXAMPLES: list[GeweCacheError] = [
     *(kind(500, "发送图片失败", {"code": "-1", "msg": "…"}) for kind in REFUSALS),
     *(kind("Nothing was sent: why. Do this.") for kind in OTHERS),
     DeliveryUnknown("wxid_friend", "wx_1", "upload", STARTED_AT, "no whole answer within 120 s"),
+    AlreadyBroadcast(3, (7, 12)),
 ]
 
 
@@ -95,12 +97,31 @@ def test_every_error_is_exported() -> None:
 
 def test_all_names_every_public_name_and_no_other() -> None:
     assert sorted(set(gewe_cache.__all__)) == gewe_cache.__all__
+    assert set(gewe_cache.__all__) <= set(dir(gewe_cache))
+    for name in gewe_cache.__all__:
+        assert getattr(gewe_cache, name).__name__ == name  # each is loaded when it is first used
     public = {
         name
         for name, value in vars(gewe_cache).items()
         if not name.startswith("_") and isinstance(value, type) and value.__module__.startswith("gewe_cache")
     }
     assert public == set(gewe_cache.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Poster'"):
+        gewe_cache.Poster  # noqa: B018
+
+
+def test_a_repeated_broadcast_says_to_how_many_and_what_to_do() -> None:
+    error = AlreadyBroadcast(3, (7, 12))
+    for part in (
+        "Nothing was sent",
+        "within 24 hours",
+        "3 of these",
+        "broadcast 7, 12",
+        "broadcast resume 7",
+        "again=",
+    ):
+        assert part in str(error)
+    assert (error.recipients, error.broadcast_ids) == (3, (7, 12))
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
