@@ -120,15 +120,12 @@ class Pauses:
 
 
 def _checked_range(name: str, given: object) -> Range:
-    try:
-        low, high = given  # type: ignore[misc]
-        bounds = (float(low), float(high))  # type: ignore[has-type]
-    except (TypeError, ValueError):
-        bounds = (-1.0, -1.0)
-    if not 0 <= bounds[0] <= bounds[1] <= _MAX_PAUSE:
+    bounds = [*given] if isinstance(given, tuple | list) else []
+    are_numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in bounds)
+    if len(bounds) != 2 or not are_numbers or not 0 <= bounds[0] <= bounds[1] <= _MAX_PAUSE:  # noqa: PLR2004 - a pair
         msg = f"{name}: pass two numbers of seconds, the smaller first, from 0 to {_MAX_PAUSE:.0f}."
         raise ValueError(msg)
-    return bounds
+    return float(bounds[0]), float(bounds[1])
 
 
 def _middle(bounds: Range) -> float:
