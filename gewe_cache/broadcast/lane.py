@@ -22,6 +22,7 @@ class Lane:
 
     def __init__(self, pace: Pace, app_id: str) -> None:
         """Begin at the pace itself."""
+        self._pace = pace
         self._pauses = pace.pauses(app_id)
         self._slowness = 1
         self._failures = 0
@@ -39,7 +40,7 @@ class Lane:
             return recent[-1], recent[:-1]
         self._count(verdict)
         kept = self._pauses.worth_keeping(recent)
-        return self._pauses.ready_at(kept, self._pause(is_group=is_group)), kept
+        return self._pace.ready_at(kept, self._pause(is_group=is_group)), kept
 
     def _count(self, verdict: Verdict) -> None:
         consequence = verdict.consequence

@@ -85,6 +85,16 @@ class Pace:
         """Give the pauses of one device."""
         return Pauses(self, app_id)
 
+    def ready_at(self, recent: tuple[datetime, ...], pause: timedelta) -> datetime:
+        """Give when the next send may start, after those that ended at ``recent``, oldest first; at least one."""
+        most = self.most_in_a_minute
+        ready_at = recent[-1] + pause
+        return ready_at if most is None or len(recent) < most else max(ready_at, recent[-most] + MINUTE)
+
+    def ready_after_lost(self, recent: tuple[datetime, ...]) -> datetime:
+        """Give when the next send may start if nothing more is heard of the last one, begun at ``recent[-1]``."""
+        return self.ready_at(recent, timedelta(seconds=max(self.after_friend[1], self.after_group[1])))
+
     def estimate(self, friends: int, groups: int) -> timedelta:
         """Give how long the pauses of a device with so many recipients take on average, GeWe's own time not counted."""
         pauses = friends * _middle(self.after_friend) + groups * _middle(self.after_group)
@@ -105,12 +115,6 @@ class Pauses:
         """Draw the pause after a send."""
         low, high = self._pace.after_group if is_group else self._pace.after_friend
         return timedelta(seconds=self._random.uniform(low, high))
-
-    def ready_at(self, recent: tuple[datetime, ...], pause: timedelta) -> datetime:
-        """Give when the next send may start, after those that ended at ``recent``, oldest first; at least one."""
-        most = self._pace.most_in_a_minute
-        ready_at = recent[-1] + pause
-        return ready_at if most is None or len(recent) < most else max(ready_at, recent[-most] + MINUTE)
 
     def worth_keeping(self, recent: tuple[datetime, ...]) -> tuple[datetime, ...]:
         """Give those ends that still count for the limit of a minute, and the last."""

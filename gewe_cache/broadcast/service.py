@@ -307,6 +307,7 @@ class Broadcasts:
             host=host_of(found.base_url),
             lane_length=timedelta(seconds=self.limits.lane_seconds),
             longest_pause=longest_pause(pace),
+            ready_after_lost=pace.ready_after_lost,
         )
 
 

@@ -25,7 +25,7 @@ from gewe_cache.store.entries import upsert
 from gewe_cache.store.tables import broadcasts, deliveries, lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from sqlalchemy import Connection, Row, Select, Update
 
@@ -45,6 +45,7 @@ class Worker:
         broadcast_id, host: what it works on, and at which GeWe its lanes are.
         lane_length: for how long a lane is held unless it is kept.
         longest_pause: a lane that is ready later than this from now was written by another clock, and is ready.
+        ready_after_lost: when a lane may send next if this worker is killed over its last send; given ``recent``.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Worker:
     host: str
     lane_length: timedelta
     longest_pause: timedelta
+    ready_after_lost: Callable[[tuple[datetime, ...]], datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +270,22 @@ def _claim(
 
 def _hold(connection: Connection, worker: Worker, now: datetime, claims: Iterable[Claim]) -> None:
     """Take the lanes; the send counts for the pace from now on, lest its worker be killed."""
-    held = [{"b_app_id": each.app_id, "b_recent": _as_json((*each.recent, now))} for each in claims]
+    held = [_held_row(worker, each.app_id, (*each.recent, now)) for each in claims]
     if held:
         of_device = update(lanes).where(lanes.c.host == worker.host, lanes.c.app_id == bindparam("b_app_id"))
-        taken = {"worker": worker.name, "expires_at": now + worker.lane_length, "recent": bindparam("b_recent")}
-        connection.execute(of_device.values(taken), held)
+        connection.execute(
+            of_device.values(
+                worker=worker.name,
+                expires_at=now + worker.lane_length,
+                ready_at=bindparam("b_ready_at"),
+                recent=bindparam("b_recent"),
+            ),
+            held,
+        )
+
+
+def _held_row(worker: Worker, app_id: str, recent: tuple[datetime, ...]) -> dict[str, object]:
+    return {"b_app_id": app_id, "b_ready_at": worker.ready_after_lost(recent), "b_recent": _as_json(recent)}
 
 
 def _own_sending(connection: Connection, worker: Worker) -> Sequence[Row[int, str, str, bool]]:
@@ -330,7 +343,7 @@ def _of_number(worker: Worker) -> Update:
 
 
 def _as_json(moments: Iterable[datetime]) -> str:
-    return json.dumps([round(moment.timestamp(), 3) for moment in moments])
+    return json.dumps([moment.timestamp() for moment in moments])
 
 
 def _from_json(text: str) -> tuple[datetime, ...]:
