@@ -11,7 +11,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, cast
 
 from gewe_cache.settings import check_name
-from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ _APP_ID = "app_id"
 _WXID = frozenset({"wxid", "to_wxid"})
 _DELIMITERS = ",;\t"
 _LONGEST_LINE = 10_000
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,16 @@ def _checked(recipient: Recipient) -> tuple[str, str]:
         try:
             check_name(name, cast("str", value))  # it refuses what is no string
         except ValueError:
-            msg = f"{name} '{one_line(value, 60)}' is not a string of 1 to 256 printable characters without spaces"
+            msg = f"{name} '{_shown(value)}' is not a string of 1 to 256 printable characters without spaces"
             raise ValueError(msg) from None
     return str(recipient.app_id), str(recipient.to_wxid)
+
+
+def _shown(value: object) -> str:
+    """Give the beginning of what was passed, with what cannot be seen spelled out."""
+    text = "" if value is None else str(value)
+    begins = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[:_SHOWN])
+    return begins if len(text) <= _SHOWN else f"{begins}…"
 
 
 def _header(line: str) -> tuple[str, list[str]] | None:
