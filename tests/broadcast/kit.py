@@ -14,6 +14,7 @@ from gewe_cache.broadcast.clock import Clock
 from gewe_cache.broadcast.recipients import from_items
 from gewe_cache.broadcast.run import Listener
 from gewe_cache.gewe.transport import SyncTransport
+from gewe_cache.store import entries
 from gewe_cache.store.tables import deliveries, lanes
 
 if TYPE_CHECKING:
@@ -111,6 +112,13 @@ class Bench:
         """Let the poster be in the cache already, and nothing in the sandbox's record."""
         self.run(self.begin([(app_id or self.sandbox.app_id, "wxid_first")]).id)
         self.sandbox.clear()
+
+    def forget(self, image: Image) -> None:
+        """Remove an image from the cache, as another process does."""
+        parts = self.opened.core.parts
+        with self.database.writer.begin() as connection:
+            entry_id = entries.forget(connection, parts.key_of(image).digest)
+        parts.front.drop(parts.key_of(image).digest, entry_id)
 
     def rows(self, broadcast_id: int) -> list[Row[Any]]:
         """Give the deliveries as the ledger has them, in the order of their numbers."""
