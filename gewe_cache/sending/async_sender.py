@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gewe_cache.gewe.transport import GivenAsyncClient
     from gewe_cache.image import CachedImage, Image
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.shared import Shared
     from gewe_cache.sending.steps import Flow, Step
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class AsyncImageSender:
         ignore_query: Iterable[str] = (),
         http_client: GivenAsyncClient | None = None,
         _tuning: Tuning | None = None,
+        _shared: Shared | None = None,
     ) -> None:
         """Check the settings; connects to nothing yet, and needs no running loop."""
         self._settings = make_settings(
@@ -80,6 +82,7 @@ class AsyncImageSender:
         self._closed = False
         self._under_way = 0
         self._idle = asyncio.Event()
+        self._shared = _shared
         self._make_live(http_client)
 
     async def send_image(
@@ -119,7 +122,8 @@ class AsyncImageSender:
             else:
                 self._idle.clear()
                 await self._idle.wait()
-        await self._transport.aclose()
+        if self._shared is None:
+            await self._transport.aclose()
         await asyncio.to_thread(self._finalizer)
 
     async def __aenter__(self) -> Self:
@@ -137,6 +141,11 @@ class AsyncImageSender:
         return f"AsyncImageSender({self._settings.describe()}, {self._core.store.database})"
 
     def _make_live(self, http_client: GivenAsyncClient | None) -> None:
+        if self._shared is not None:
+            self._core = Core.make(self._settings, self._shared.store)
+            self._transport, self._executor = self._shared.transport, self._shared.executor
+            self._finalizer = weakref.finalize(self, _shut_down, self._core, None)
+            return
         self._core = Core.make(self._settings)
         self._transport = AsyncTransport(http_client)
         self._executor = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="gewe_cache store")
@@ -331,8 +340,9 @@ def _note_end_without_caller(result: object) -> None:
         )
 
 
-def _shut_down(core: Core, executor: ThreadPoolExecutor) -> None:
+def _shut_down(core: Core, executor: ThreadPoolExecutor | None) -> None:
     if core.is_of_this_process:
         with suppress(RuntimeError):  # collected in a thread of the executor, which cannot wait for itself
-            executor.shutdown()
+            if executor is not None:
+                executor.shutdown()
         core.shut_down()
