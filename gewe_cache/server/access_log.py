@@ -70,16 +70,18 @@ def line_of(exchange: Exchange, seconds: float, token_headers: Sequence[str]) ->
     named = {name.lower().encode("ascii") for name in token_headers}
     secrets = tuple(value.decode("latin-1") for name, value in exchange.headers if name in named and value)
     noted = exchange.noted
-    told = {
+    return {
         "event": "request",
         "client": exchange.client,
         "method": exchange.method,
-        "path": one_line(exchange.target.partition(b"?")[0].decode("latin-1")),
+        "path": one_line(redact(exchange.target.partition(b"?")[0].decode("latin-1"), secrets)),
         "status": noted.status,
         "seconds": round(seconds, 4),
         "received": noted.received,
         "sent": noted.sent,
-        **noted.more,
+        **{name: _told(value, secrets) for name, value in noted.more.items()},
     }
-    cleaned: dict[str, Any] = redact(told, secrets)
-    return cleaned
+
+
+def _told(value: object, secrets: tuple[str, ...]) -> object:
+    return one_line(redact(value, secrets)) if isinstance(value, str) else value

@@ -134,10 +134,12 @@ class World:
         """Post an image through a proxy, or to GeWe itself."""
         return self.post_body(to, self.call(to_wxid, **changes), headers)
 
-    def post_body(self, to: Proxy | str, body: object, headers: dict[str, str] | None = None) -> httpx.Response:
+    def post_body(
+        self, to: Proxy | str, body: object, headers: dict[str, str] | None = None, *, own_token: bool = True
+    ) -> httpx.Response:
         """Post any JSON to ``postImage``."""
         base_url = to if isinstance(to, str) else to.base_url
-        token = {self.sandbox.token_header: self.sandbox.token}
+        token = {self.sandbox.token_header: self.sandbox.token} if own_token else {}
         return httpx.post(
             f"{base_url}/message/postImage",
             json=body,
