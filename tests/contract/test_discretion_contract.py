@@ -153,11 +153,11 @@ def test_an_error_of_the_database_hides_its_password(open_sender: OpenSender, ca
 
 
 def public(kind: type[object]) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def test_both_senders_have_the_designs_names() -> None:
-    common = {"send_image", "lookup", "remember", "forget", "stats"}
+    common = {"send_image", "lookup", "remember", "forget", "stats", "broadcast", "resume_broadcast"}
     assert public(ImageSender) == {*common, "close"}
     assert public(AsyncImageSender) == {*common, "aclose"}
     for name in (*common, "aclose"):

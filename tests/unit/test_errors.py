@@ -12,6 +12,7 @@ import pytest
 
 import gewe_cache
 from gewe_cache import (
+    AlreadyBroadcast,
     DeliveryUnknown,
     GeweCacheError,
     GeweRefused,
@@ -67,6 +68,7 @@ EXAMPLES: list[GeweCacheError] = [
     *(kind(500, "发送图片失败", {"code": "-1", "msg": "…"}) for kind in REFUSALS),
     *(kind("Nothing was sent: why. Do this.") for kind in OTHERS),
     DeliveryUnknown("wxid_friend", "wx_1", "upload", STARTED_AT, "no whole answer within 120 s"),
+    AlreadyBroadcast(3, (7, 9)),
 ]
 
 
@@ -95,6 +97,8 @@ def test_every_error_is_exported() -> None:
 
 def test_all_names_every_public_name_and_no_other() -> None:
     assert sorted(set(gewe_cache.__all__)) == gewe_cache.__all__
+    for name in gewe_cache.__all__:
+        getattr(gewe_cache, name)  # loads it
     public = {
         name
         for name, value in vars(gewe_cache).items()
