@@ -221,13 +221,16 @@ def _tend(connection: Connection, worker: Worker, now: datetime) -> frozenset[st
 
 def settle_lost(connection: Connection, broadcast_id: int, now: datetime) -> None:
     """Make *unknown* what is *sending* in a lane that its worker no longer holds."""
+    lost = and_(
+        deliveries.c.broadcast_id == broadcast_id,
+        deliveries.c.state == "sending",
+        ~exists().where(lanes.c.worker == deliveries.c.worker, lanes.c.app_id == deliveries.c.app_id),
+    )
+    # Waits for nobody: who has locked one writes how it ended, or is stopped within its transaction.
+    unlocked = select(deliveries.c.number).where(lost).with_for_update(skip_locked=True, of=deliveries)
     connection.execute(
         update(deliveries)
-        .where(
-            deliveries.c.broadcast_id == broadcast_id,
-            deliveries.c.state == "sending",
-            ~exists().where(lanes.c.worker == deliveries.c.worker, lanes.c.app_id == deliveries.c.app_id),
-        )
+        .where(lost, deliveries.c.number.in_(unlocked))
         .values(state="unknown", ended_at=now, reason=LOST)
     )
 

@@ -30,7 +30,8 @@ TUNING: dict[str, Any] = {
     "lease_renewal": 0.2,
     "lease_poll": 0.02,
     "unreached_pauses": [0.01],
-    "database_timeout": 5.0,
+    "database_timeout": 2.0,
+    "usage_interval": 600.0,
 }
 _LOOK_AGAIN = 0.005
 

@@ -31,9 +31,10 @@ _KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Trap:
-    """Acts when its point has been passed so often."""
+    """Acts when its point has been passed so often; not in the middle of a turn, unless its point is there."""
 
     def __init__(self) -> None:
+        self.turn = threading.RLock()
         self._lock = threading.Lock()
         self._armed: dict[str, tuple[int, str]] = {}
 
@@ -51,7 +52,8 @@ class Trap:
             if left > 1:
                 self._armed[point] = left - 1, signal_name
                 return
-        os.kill(os.getpid(), _KILL if signal_name == "SIGKILL" else getattr(signal, signal_name))
+        with self.turn:
+            os.kill(os.getpid(), _KILL if signal_name == "SIGKILL" else getattr(signal, signal_name))
 
 
 def watch(trap: Trap) -> None:
@@ -72,7 +74,8 @@ def _watch_turns(trap: Trap) -> None:
             _tell(trap, result, "unwritten", has_ended=has_ended)
             return result
 
-        result = perform_now(self, performed)
+        with trap.turn:
+            result = perform_now(self, performed)
         _tell(trap, result, "written", has_ended=has_ended)
         return result
 

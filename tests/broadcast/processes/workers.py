@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,6 @@ class WorkerProcess:
             assert pipe is not None
             pipe.close()
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
-
     def order(self, do: str, **arguments: Any) -> None:
         """Give an order and wait for nothing."""
         assert self._process.stdin is not None
@@ -72,9 +68,16 @@ class WorkerProcess:
         """Have it send itself a signal when it has passed a point so often."""
         self.order("arm", point=point, count=count, signal_name=signal_name)
 
-    def signal(self, number: int) -> None:
+    def signal(self, name: str) -> None:
         """Send a signal."""
-        self._process.send_signal(number)
+        self._process.send_signal(getattr(signal, name))
+
+    def wait_stopped(self) -> None:
+        """Wait until a SIGSTOP has stopped it."""
+        if sys.platform != "win32":
+            found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert found is not None
+            assert found.si_code == os.CLD_STOPPED
 
     def kill(self) -> None:
         """End it as ``kill -9`` does."""
