@@ -196,7 +196,8 @@ class Run:
             ended=ended,
             sending=frozenset(self._under_way),
             room=self._room(),
-            stopped=[*self.stopped],
+            stopped=[*self.stopped, *(each.claim.app_id for each in self._under_way.values() if each.is_lost)],
+            busy=frozenset(each.claim.app_id for each in self._under_way.values()),
             is_first=self._tended_at is None,
             is_back=self._away_since is not None,
             tend=self._tended_at is None or not self._tended_at.is_within(self._renewal, self.clock),
@@ -361,6 +362,7 @@ def _operate(  # noqa: PLR0913 - what a turn is about
     sending: frozenset[int],
     room: int,
     stopped: Sequence[str],
+    busy: frozenset[str],
     is_first: bool,
     is_back: bool,
     tend: bool,
@@ -371,4 +373,4 @@ def _operate(  # noqa: PLR0913 - what a turn is about
         ledger.make_lanes(connection, worker, now)
     if is_back:
         ledger.take_back(connection, worker, sending.union(each.claim.number for each in ended))
-    return ledger.take_turn(connection, worker, now, ended, room=room, stopped=stopped, tend=tend)
+    return ledger.take_turn(connection, worker, now, ended, room=room, stopped=stopped, busy=busy, tend=tend)

@@ -120,13 +120,17 @@ def take_turn(
     *,
     room: int,
     stopped: Collection[str],
+    busy: Collection[str],
     tend: bool,
 ) -> Turn:
-    """Write what has ended, keep and settle lanes where it is time to, and claim at most ``room`` deliveries."""
+    """Write what has ended, keep and settle lanes where it is time to, and claim at most ``room`` deliveries.
+
+    ``busy``: devices of which the worker has a claim; it gets no other of theirs, though their lanes were lost.
+    """
     _write_ended(connection, worker, ended)
     kept = _tend(connection, worker, now) if tend else None
     is_open = _is_open(connection, worker)
-    claims = _claim(connection, worker, now, room, stopped) if is_open and room > 0 else ()
+    claims = _claim(connection, worker, now, room, stopped, busy) if is_open and room > 0 else ()
     return Turn(
         now=now,
         claims=claims,
@@ -241,7 +245,12 @@ def _is_open(connection: Connection, worker: Worker) -> bool:
 
 
 def _claim(
-    connection: Connection, worker: Worker, now: datetime, room: int, stopped: Collection[str]
+    connection: Connection,
+    worker: Worker,
+    now: datetime,
+    room: int,
+    stopped: Collection[str],
+    busy: Collection[str],
 ) -> tuple[Claim, ...]:
     first = _pending_of_lane(worker, func.min(deliveries.c.number)).scalar_subquery()
     due = (
@@ -251,7 +260,8 @@ def _claim(
         .limit(room)
         .with_for_update(skip_locked=True, of=lanes)
     )
-    recent = {row.number: _from_json(row.recent) for row in connection.execute(due) if row.number is not None}
+    rows = [row for row in connection.execute(due) if row.number is not None and row.app_id not in busy]
+    recent = {row.number: _from_json(row.recent) for row in rows}
     if not recent:
         return ()
     connection.execute(

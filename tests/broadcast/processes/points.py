@@ -31,7 +31,7 @@ _KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Trap:
-    """Acts when its point has been passed so often; not in the middle of a turn, unless its point is there."""
+    """Acts when its point has been passed so often. It stops nothing in the middle of a turn, unless told to."""
 
     def __init__(self) -> None:
         self.turn = threading.RLock()
@@ -52,8 +52,10 @@ class Trap:
             if left > 1:
                 self._armed[point] = left - 1, signal_name
                 return
+        if signal_name == "SIGKILL":
+            os.kill(os.getpid(), _KILL)
         with self.turn:
-            os.kill(os.getpid(), _KILL if signal_name == "SIGKILL" else getattr(signal, signal_name))
+            os.kill(os.getpid(), getattr(signal, signal_name))
 
 
 def watch(trap: Trap) -> None:

@@ -78,11 +78,11 @@ if sys.platform != "win32":
         broadcast_id = begin(sandbox, shared_database, url, recipients_of(40, devices=1))
         with WorkerProcess(sandbox, shared_database) as stopped, WorkerProcess(sandbox, shared_database) as other:
             plan = sandbox.fail(Fault.hold(), to_wxid="wxid_2")
-            stopped.order("resume", broadcast_id=broadcast_id)
+            stopped.order("resume", broadcast_id=broadcast_id, pause=0.03)
             plan.wait_reached(60)
             stopped.signal("SIGSTOP")
             stopped.wait_stopped()
-            other.order("resume", broadcast_id=broadcast_id)
+            other.order("resume", broadcast_id=broadcast_id, pause=0.03)
             until(lambda: len(delivered(sandbox)) > 4)
             stopped.signal("SIGCONT")
             assert other.answer()["unknown"] == 1

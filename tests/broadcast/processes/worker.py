@@ -75,7 +75,7 @@ class Worker(logging.Handler):
         pairs = [(app_id, to_wxid) for app_id, to_wxid in recipients]
         return _outcome(lambda: self.sender.broadcast(url, pairs, pace=Pace.none()))
 
-    def resume(self, broadcast_id: int, *, resend_unknown: bool = False) -> dict[str, Any]:
+    def resume(self, broadcast_id: int, *, resend_unknown: bool = False, pause: float = 0.0) -> dict[str, Any]:
         """Work on a broadcast, with this worker's limits and clock."""
         with broadcasts_of(self.sender._core, self.limits, self.clock) as opened:
 
@@ -83,7 +83,7 @@ class Worker(logging.Handler):
                 found = opened.check_resumable(broadcast_id)
                 if resend_unknown:
                     opened.resend_unknown(broadcast_id)
-                return self.sender._work(opened, found, Pace.none(), None)
+                return self.sender._work(opened, found, Pace.every(pause), None)
 
             return _outcome(resumed)
 
