@@ -146,12 +146,15 @@ def take_back(connection: Connection, worker: Worker, sending: Collection[int]) 
 
     ``sending``: the numbers that the worker knows it has claimed.
     """
-    rows = _own_sending(connection, worker)
+    # Also what another worker has settled meanwhile: of all that this one has not begun, it knows that it was not sent.
+    claimed = or_(deliveries.c.state == "sending", and_(deliveries.c.state == "unknown", deliveries.c.reason == LOST))
+    rows = _own(connection, worker, claimed)
     lost = [{"b_number": row.number} for row in rows if row.number not in sending]
     busy = {row.app_id for row in rows if row.number in sending}
     if lost:
-        statement = _of_number(worker).where(deliveries.c.state == "sending")
-        connection.execute(statement.values(state="pending", worker=None, started_at=None), lost)
+        given_back = {"state": "pending", "worker": None, "started_at": None, "ended_at": None, "reason": None}
+        mine = _of_number(worker).where(claimed, deliveries.c.worker == worker.name)
+        connection.execute(mine.values(**given_back), lost)
     idle = update(lanes).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
     connection.execute(idle.where(lanes.c.app_id.not_in(busy)).values(worker=None, expires_at=None))
 
@@ -208,19 +211,24 @@ def _tend(connection: Connection, worker: Worker, now: datetime) -> frozenset[st
     """Keep the worker's own lanes, end those that have expired, and settle what was sent in them."""
     own = update(lanes).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
     connection.execute(own.values(expires_at=now + worker.lane_length))
+    settle_expired(connection, worker.host, worker.broadcast_id, now, worker.lane_length)
+    kept = select(lanes.c.app_id).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
+    return frozenset(connection.scalars(kept))
+
+
+def settle_expired(connection: Connection, host: str, broadcast_id: int, now: datetime, lane_length: timedelta) -> None:
+    """End the lanes that have expired, and settle what was sent in them."""
     expired = (
         select(lanes.c.app_id)
-        .where(lanes.c.host == worker.host, lanes.c.worker.is_not(None), ~is_live(now, worker.lane_length))
+        .where(lanes.c.host == host, lanes.c.worker.is_not(None), ~is_live(now, lane_length))
         .order_by(lanes.c.app_id)
         .with_for_update(skip_locked=True)
     )
     free = [{"b_app_id": app_id} for app_id in connection.scalars(expired)]
     if free:
-        of_device = update(lanes).where(lanes.c.host == worker.host, lanes.c.app_id == bindparam("b_app_id"))
+        of_device = update(lanes).where(lanes.c.host == host, lanes.c.app_id == bindparam("b_app_id"))
         connection.execute(of_device.values(worker=None, expires_at=None), free)
-    settle_lost(connection, worker.broadcast_id, now)
-    kept = select(lanes.c.app_id).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
-    return frozenset(connection.scalars(kept))
+    settle_lost(connection, broadcast_id, now)
 
 
 def settle_lost(connection: Connection, broadcast_id: int, now: datetime) -> None:
@@ -272,7 +280,7 @@ def _claim(
     )
     claims = tuple(
         Claim(row.number, row.app_id, row.to_wxid, row.is_group, recent[row.number])
-        for row in _own_sending(connection, worker)
+        for row in _own(connection, worker, deliveries.c.state == "sending")
         if row.number in recent
     )
     _hold(connection, worker, now, claims)
@@ -288,12 +296,10 @@ def _hold(connection: Connection, worker: Worker, now: datetime, claims: Iterabl
         connection.execute(of_device.values(taken), held)
 
 
-def _own_sending(connection: Connection, worker: Worker) -> Sequence[Row[int, str, str, bool]]:
+def _own(connection: Connection, worker: Worker, condition: ColumnElement[bool]) -> Sequence[Row[int, str, str, bool]]:
     columns = (deliveries.c.number, deliveries.c.app_id, deliveries.c.to_wxid, deliveries.c.is_group)
     own = select(*columns).where(
-        deliveries.c.broadcast_id == worker.broadcast_id,
-        deliveries.c.state == "sending",
-        deliveries.c.worker == worker.name,
+        deliveries.c.broadcast_id == worker.broadcast_id, deliveries.c.worker == worker.name, condition
     )
     return connection.execute(own.order_by(deliveries.c.number)).all()
 
