@@ -94,14 +94,21 @@ class ServerApp:
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
+            await self._serve_or_turn_away(exchange)
+        except ClientLeftError:
+            exchange.noted.status = exchange.noted.status or _CLIENT_LEFT
+            await exchange.abort()
+
+    async def _serve_or_turn_away(self, exchange: Exchange) -> None:
+        try:
             await self._serve_or_raise(exchange)
+        except ClientLeftError:
+            raise
         except BodyTooLongError:
             limit = self._settings.limits.body_bytes
             await self._turn_away(exchange, answers.bad_request(413, f"The body has more than {limit} bytes."))
         except BodyTooSlowError:
             await self._turn_away(exchange, answers.bad_request(408, "The body did not come in time."))
-        except ClientLeftError:
-            exchange.noted.status = exchange.noted.status or _CLIENT_LEFT
         except asyncio.CancelledError:
             await self._turn_away(exchange, answers.no_answer(exchange.method, "The proxy was stopped meanwhile."))
         except Exception:  # noqa: BLE001 - never a 500, which would be sent again

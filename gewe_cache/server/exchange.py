@@ -108,7 +108,12 @@ class Exchange:
         await self.write(answer.body, is_last=True)
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer."""
+        """Begin an answer.
+
+        Raises:
+            ClientLeftError: the client has left.
+        """
+        self._check_there()
         self.noted.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
@@ -118,14 +123,17 @@ class Exchange:
         Raises:
             ClientLeftError: the client has left, or does not read on.
         """
-        if transport_of(self._scope).is_closing():
-            raise ClientLeftError
+        self._check_there()
         try:
             async with asyncio.timeout(self._limits.client_seconds):
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
         except TimeoutError:
             raise ClientLeftError from None
         self.noted.sent += len(chunk)
+
+    def _check_there(self) -> None:
+        if transport_of(self._scope).is_closing():
+            raise ClientLeftError
 
     async def abort(self) -> None:
         """Break the connection off, so that the client sees that its answer is not whole."""

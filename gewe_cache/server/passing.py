@@ -8,7 +8,6 @@ from gewe_cache.gewe.pass_through import BrokenOffError, Passed
 from gewe_cache.gewe.wire import Unreached
 from gewe_cache.log import Log
 from gewe_cache.server import answers
-from gewe_cache.server.exchange import ClientLeftError
 from gewe_cache.server.reading import CACHE_HEADER, end_to_end, headers_to_pass
 
 if TYPE_CHECKING:
@@ -48,9 +47,6 @@ async def _pass_back(exchange: Exchange, opened: Passed, *, is_bypass: bool) -> 
     except BrokenOffError as error:
         _log.warning("an answer of GeWe's broke off under way (%s), and so did what its client got", error)
         await exchange.abort()
-    except ClientLeftError:
-        await exchange.abort()
-        raise
     else:
         await exchange.write(b"", is_last=True)
 

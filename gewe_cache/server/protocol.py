@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ class GuardedProtocol(H11Protocol):
         """Stop the clock."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where it cannot be answered, end its connection alone."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # another answer has begun, or the request was a HEAD
+            self.transport.abort()
+        if self.cycle is not None:  # what it is about to answer has nowhere to go
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _watch_head(self) -> None:
         is_answering = self.cycle is not None and not self.cycle.response_complete

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import socket
 import threading
 from contextlib import closing, suppress
@@ -26,7 +27,20 @@ if TYPE_CHECKING:
 
 TUNING = replace(FAST, fall_back_pause=0.0)
 LIMITS = Limits(client_seconds=5.0, grace_seconds=20.0)
+_LOGGERS = ("gewe_cache.server", "uvicorn.error")
 PATH = "/gewe/v2/api/message/postImage"
+
+
+class _Errors(logging.Handler):
+    """Collects what the server and uvicorn did not foresee."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.getMessage().startswith("Cancel "):  # the grace is over
+            self.found.append(logging.Formatter().format(record))
 
 
 class Proxy:
@@ -36,6 +50,9 @@ class Proxy:
         self.settings = settings
         self.log = io.StringIO()
         self.complaints: list[dict[str, Any]] = []
+        self._errors = _Errors()
+        for name in _LOGGERS:
+            logging.getLogger(name).addHandler(self._errors)
         self._tuning = replace(TUNING, **tuning)
         self._end = threading.Event()
         self._ready = threading.Event()
@@ -80,8 +97,11 @@ class Proxy:
     def close(self) -> None:
         self._end.set()
         self._thread.join(2 * PATIENCE)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self._errors)
         assert not self._thread.is_alive()
-        assert self.complaints == []
+        assert self._errors.found == [], "".join(self._errors.found)
+        assert self.complaints == [], self.complaints
 
     def _run(self) -> None:
         lines = JsonLines(self.log)

@@ -167,3 +167,21 @@ def test_who_does_not_read_an_answer_is_let_go(world: World) -> None:
         assert until(lambda: any(line["path"] == "/images/big.bin" for line in proxy.lines()))
     (line,) = proxy.lines()
     assert line["sent"] < 50_000_000
+
+
+@pytest.mark.parametrize("answer_first", [False, True])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("target", ["/healthz/live", PATH, "/sandbox/"])
+def test_a_body_that_turns_into_nonsense_ends_the_connection_and_nothing_else(
+    world: World, proxy: Proxy, target: str, method: str, *, answer_first: bool
+) -> None:
+    """Found by the fuzz: uvicorn would answer it within the answer that was already under way."""
+    with Wire(proxy) as wire:
+        head = HEAD.replace(PATH, target).replace("POST", method).encode()
+        wire.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"" if answer_first else b"nonsense\r\n\r\n"))
+        if answer_first and (method, target) == ("GET", "/healthz/live"):
+            wire.read_until(b"true}")
+        wire.send(b"nonsense\r\n\r\n")
+        wire.read_all()
+    assert world.post(proxy).json()["ret"] == 200
+    assert len(world.sandbox.deliveries) == 1
