@@ -245,7 +245,12 @@ class Run:
         self._under_way[sending.claim.number] = sending
         task = asyncio.ensure_future(self._send(sending))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # what a second Ctrl-C has raised in it is raised by the loop as well
 
     async def _send(self, sending: _Sending) -> None:
         started_at = self._now()
@@ -255,6 +260,8 @@ class Run:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the ledger has to know
             end = error
         self._note_end(sending.claim, started_at, end)
+        if isinstance(end, KeyboardInterrupt | SystemExit):
+            raise end
 
     def _note_end(self, claim: Claim, started_at: datetime, end: SentImage | BaseException) -> None:
         ended_at, verdict = self._now(), judge(end)

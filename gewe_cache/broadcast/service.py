@@ -239,6 +239,10 @@ class Broadcasts:
         driver = AsyncDriver(self.core, transport)
         try:
             return await self.run(found, driver, pace=pace, listener=listener)
+        except (KeyboardInterrupt, SystemExit):  # who wants the end at once does not wait for the calls that are out
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            raise
         finally:
             await driver.settle()
             await transport.aclose()

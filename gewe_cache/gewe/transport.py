@@ -199,8 +199,8 @@ class ThreadTransport:
         return await asyncio.get_running_loop().run_in_executor(self._threads, post)
 
     async def aclose(self) -> None:
-        """End the threads; the client stays its owner's."""
-        self._threads.shutdown()
+        """Let the threads end with the calls that they make; the client stays its owner's."""
+        self._threads.shutdown(wait=False)
 
 
 def _post(

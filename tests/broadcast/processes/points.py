@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gewe_cache.broadcast import run
 from gewe_cache.broadcast.writer import LedgerWriter
 from gewe_cache.gewe import transport
+from gewe_cache.sending import calls, flow
 from gewe_cache.store.ledger import Turn
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 # In the order in which a delivery passes them; what is passed once for each turn at the ledger, and for each call.
 IN_A_TURN = ("claim unwritten", "claim written", "end unwritten", "end written")
-IN_A_CALL = ("before the check", "after the check", "half out", "out", "answered", "noted")
+IN_A_CALL = ("before the check", "after the check", "half out", "out", "answered", "accepted", "noted")
 POINTS = (*IN_A_TURN, *IN_A_CALL)
 # As httpcore tells them to a request's "trace"; the guard checks at the first.
 _OF_THE_WIRE = {
@@ -102,6 +103,11 @@ def _watch_sends(trap: Trap) -> None:
         trap.passed("noted")
         note_end(self, claim, started_at, end)
 
+    def accepted(*arguments: Any) -> Any:
+        trap.passed("accepted")
+        return calls.sent_image(*arguments)
+
+    setattr(flow, "sent_image", accepted)  # noqa: B010 - it is not exported, says mypy
     run._Sending.check = checked  # type: ignore[method-assign]
     run.Run._note_end = noted  # type: ignore[method-assign]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gewe_cache import ImageSender, Pace
 from gewe_cache.broadcast.clock import Clock
-from gewe_cache.broadcast.run import Limits
+from gewe_cache.broadcast.run import Limits, Run
 from gewe_cache.broadcast.service import broadcasts_of
 from gewe_cache.settings import Tuning
 from tests.broadcast.processes.points import Trap, watch
@@ -57,6 +57,22 @@ class Worker(logging.Handler):
         self.sender = ImageSender(**options, _tuning=Tuning(**tuning))
         self.sender.lookup("http://example.com/nothing.png")
         self.limits = Limits(**limits)
+
+    def announce(self) -> None:
+        """Answer "stopping" when a run is told to begin nothing more."""
+        stop = Run.stop
+
+        def stopped(run: Run) -> None:
+            was_stopping = run.is_stopping
+            stop(run)
+            if not was_stopping:
+                _answer("stopping")
+
+        setattr(Run, "stop", stopped)  # noqa: B010 - mypy
+
+    def send(self, to: str, url: str, device: str) -> None:
+        """Send in another thread, beside the broadcast."""
+        threading.Thread(target=self.sender.send_image, args=(to, url), kwargs={"app_id": device}, daemon=True).start()
 
     def arm(self, point: str, count: int, signal_name: str) -> None:
         """Set the trap."""
@@ -113,7 +129,7 @@ def _read(orders: queue.SimpleQueue[dict[str, Any] | None], worker: Worker) -> N
     """Read orders; those that are about a main thread which is busy are followed here."""
     for line in sys.stdin:
         order = json.loads(line)
-        if order["do"] in {"shift", "arm"}:
+        if order["do"] in {"shift", "arm", "announce", "send"}:
             getattr(worker, order.pop("do"))(**order)
         else:
             orders.put(order)
@@ -126,7 +142,7 @@ def _serve() -> None:
     worker = Worker()
     logging.getLogger("gewe_cache").addHandler(worker)
     threading.Thread(target=_read, args=(orders, worker), daemon=True).start()
-    while (order := orders.get()) is not None:
+    while (order := orders.get()) is not None and order["do"] != "leave":
         _answer(getattr(worker, order.pop("do"))(**order))
 
 

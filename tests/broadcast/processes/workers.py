@@ -29,6 +29,7 @@ class WorkerProcess:
             [sys.executable, "-W", "error", "-m", "tests.broadcast.processes.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
             env=environment,
@@ -43,7 +44,7 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait(PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             pipe.close()
 
@@ -78,6 +79,17 @@ class WorkerProcess:
             found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             assert found is not None
             assert found.si_code == os.CLD_STOPPED
+
+    def interrupt(self) -> None:
+        """Interrupt its main thread as Ctrl-C does."""
+        self.signal("SIGINT")
+
+    def leave(self) -> str:
+        """Have it end without closing its sender; give what it complained of."""
+        assert self._process.stderr is not None
+        self.order("leave")
+        assert self._process.wait(PATIENCE) == 0
+        return self._process.stderr.read()
 
     def kill(self) -> None:
         """End it as ``kill -9`` does."""
