@@ -110,6 +110,8 @@ def test_after_the_grace_what_waits_is_dropped_and_what_is_out_is_recorded(world
         for answer in (out.read_all(), queued.read_all()):
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert b'"ret":504' in answer
+        proxy._thread.join(1.0)
+        assert proxy._thread.is_alive()  # the call that is out is waited for
         plan.release()
         proxy.close()
     assert [world.calls_to(each) for each in ("wxid_out", "wxid_queued")] == [1, 0]

@@ -13,7 +13,7 @@ from gewe_cache.server.settings import Limits
 from gewe_cache.store.engine import open_database
 from gewe_cache.store.reports import usage_totals
 from tests.faults.kit import until
-from tests.server.kit import LIMITS
+from tests.server.kit import LIMITS, RawUpstream
 
 if TYPE_CHECKING:
     from tests.server.kit import Proxy, World
@@ -61,6 +61,18 @@ def test_a_token_that_is_refused_is_refused_to_its_own_sends_alone(world: World)
         assert until(lambda: len(proxy.app._under_way) == 2)
         plan.release()
     assert (refused.result().json()["ret"], accepted.result().json()["ret"]) == (500, 200)
+
+
+def test_what_gewe_sets_for_one_token_is_not_sent_with_anothers(world: World) -> None:
+    body = b'{"ret":200,"msg":"ok","data":{"newMsgId":1}}'
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: session=first; Path=/\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with RawUpstream(head + body, head + body) as upstream:
+        proxy = world.open(upstream=upstream.url)
+        for token in ("first", "second"):
+            assert world.post(proxy, headers={"X-GEWE-TOKEN": token}).json()["ret"] == 200
+        names = [name for number in (0, 1) for name, _ in upstream.fields(number)]
+    assert names.count("x-gewe-token") == 2
+    assert "cookie" not in names
 
 
 def test_a_thousand_tokens_are_served_by_few_threads(world: World) -> None:
