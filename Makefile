@@ -8,12 +8,12 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test check lint format types imports clean
+.PHONY: demo test check lint format types imports clients soak clean
 
 demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
 	$(BIN)/gewe-cache demo
 
-test: $(VENV)/.test-ready  ## the whole suite, on SQLite and on a real PostgreSQL
+test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest -n auto
 
 check: lint format types imports test  ## everything that CI holds
@@ -30,8 +30,14 @@ types: $(VENV)/.test-ready
 imports: $(VENV)/.test-ready
 	$(BIN)/lint-imports
 
+clients: $(VENV)/.test-ready  ## the published clients that the proxy is tested with, each in .venv-clients/
+	$(BIN)/python -m tests.clients.install
+
+soak: $(VENV)/.test-ready  ## 10 minutes of 200 clients on the proxy, while GeWe's server and PostgreSQL are killed
+	$(BIN)/python -m tests.server.soak 600 200
+
 clean:
-	$(PYTHON) -c "import shutil; shutil.rmtree('$(VENV)', ignore_errors=True)"
+	$(PYTHON) -c "import shutil; [shutil.rmtree(name, ignore_errors=True) for name in ('$(VENV)', '.venv-clients')]"
 
 $(VENV)/.venv-ready:
 	$(PYTHON) -m venv $(VENV)
@@ -39,7 +45,7 @@ $(VENV)/.venv-ready:
 	$(PYTHON) -c "open('$@', 'w').close()"
 
 $(VENV)/.demo-ready: $(VENV)/.venv-ready pyproject.toml
-	$(BIN)/python -m pip install --quiet -e ".[postgres,sandbox]"
+	$(BIN)/python -m pip install --quiet -e ".[postgres,sandbox,server]"
 	$(PYTHON) -c "open('$@', 'w').close()"
 
 $(VENV)/.test-ready: $(VENV)/.demo-ready pyproject.toml

@@ -24,12 +24,15 @@ should look at the chat first. No error carries a token or an ``aes_key``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from gewe_cache.gewe.wire import Reply
+    from gewe_cache.image import Route
 
 
 class GeweCacheError(Exception):
@@ -43,6 +46,9 @@ class GeweRefused(GeweCacheError):
         ret: GeWe's code, or the HTTP status where the body had none.
         msg: GeWe's words, or None where it said nothing.
         data: the answer's ``data`` as it came, secrets masked.
+        route: the route of the call that was refused, or None where another process made it.
+        reply: GeWe's JSON as it came, for who passes it on to the account's own client; None where it is not
+            known. It may repeat the token: it is in no text of the error, and stays behind when it is pickled.
     """
 
     advice = "Nothing was sent. The words above are GeWe's own; mend the cause and send again."
@@ -53,6 +59,18 @@ class GeweRefused(GeweCacheError):
         self.ret = ret
         self.msg = msg
         self.data = data
+        self.route: Route | None = None
+        self.reply: Reply | None = None
+
+    def again(self) -> Self:
+        """Give the same refusal as an error of its own, for another who waited for the same call."""
+        same = type(self)(self.ret, self.msg, self.data)
+        same.route, same.reply = self.route, self.reply
+        return same
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy everything but the reply, which may repeat the token."""
+        return type(self), self.args, {**vars(self), "reply": None}
 
     @property
     def words(self) -> str:

@@ -120,7 +120,6 @@ class Run:
         self.worker = worker
         self.clock = clock
         self.is_stopping = False
-        self.is_cancelled = False
         self._writer = writer
         self._send_one = send_one
         self._pace = pace
@@ -136,6 +135,7 @@ class Run:
         self._away_since: float | None = None
         self._ahead = timedelta(0)
         self._error: BaseException | None = None
+        self._has_given_up = False
         self._told_of_others = False
 
     @property
@@ -181,10 +181,10 @@ class Run:
         if self._under_way:
             return False
         if turn is None:
-            return self._error is not None or (self.is_stopping and not self._ended)
+            return self._has_given_up or (self.is_stopping and not self._ended)
         if self._ended:
             return False
-        return self.is_stopping or not turn.is_open or (turn.ready_at is None and not turn.is_shared)
+        return self.is_stopping or (turn.ready_at is None and not turn.is_shared)
 
     async def _take_turn(self) -> Turn | None:
         """Take a turn, and begin what it claimed; None where the database is away."""
@@ -196,7 +196,8 @@ class Run:
             ended=ended,
             sending=frozenset(self._under_way),
             room=self._room(),
-            stopped=[*self.stopped],
+            stopped=[*self.stopped, *(each.claim.app_id for each in self._under_way.values() if each.is_lost)],
+            busy=frozenset(each.claim.app_id for each in self._under_way.values()),
             is_first=self._tended_at is None,
             is_back=self._away_since is not None,
             tend=self._tended_at is None or not self._tended_at.is_within(self._renewal, self.clock),
@@ -207,11 +208,12 @@ class Run:
             self._note_away(error)
             return None
         except Exception as error:  # noqa: BLE001 - what is out must finish first; then it is raised
-            self._fail(error)
+            self._give_up(error)
             return None
         self._note_back()
         self._ahead = turn.now - self.clock.now()
-        self.is_cancelled = not turn.is_open
+        if not turn.is_open:
+            self.stop()
         del self._ended[: len(ended)]
         if turn.kept is not None:
             self._keep(turn.kept, asked_at)
@@ -243,7 +245,12 @@ class Run:
         self._under_way[sending.claim.number] = sending
         task = asyncio.ensure_future(self._send(sending))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # what a second Ctrl-C has raised in it is raised by the loop as well
 
     async def _send(self, sending: _Sending) -> None:
         started_at = self._now()
@@ -253,6 +260,8 @@ class Run:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the ledger has to know
             end = error
         self._note_end(sending.claim, started_at, end)
+        if isinstance(end, KeyboardInterrupt | SystemExit):
+            raise end
 
     def _note_end(self, claim: Claim, started_at: datetime, end: SentImage | BaseException) -> None:
         ended_at, verdict = self._now(), judge(end)
@@ -302,17 +311,22 @@ class Run:
         self._error = self._error or error
         self.stop()
 
+    def _give_up(self, error: Exception) -> None:
+        """End without the ledger: what could not be written is unknown to who resumes."""
+        self._has_given_up = True
+        self._fail(error)
+
     def _note_away(self, error: Exception) -> None:
         now = self.clock.monotonic()
         if self._away_since is None:
             self._away_since = now
             self._say(f"the database is away ({describe(error)}); the broadcast pauses until it is back")
-        if now - self._away_since > self._limits.patience and self._error is None:
+        if now - self._away_since > self._limits.patience and not self._has_given_up:
             msg = (
                 f"The database has been away for {self._limits.patience:.0f} s ({describe(error)}). Nothing was sent "
                 f"meanwhile. Go on with: gewe-cache broadcast resume {self.worker.broadcast_id}"
             )
-            self._fail(StoreError(msg))
+            self._give_up(StoreError(msg))
 
     def _note_back(self) -> None:
         if self._away_since is not None:
@@ -330,7 +344,7 @@ class Run:
 
     def _say(self, notice: str) -> None:
         _log.warning("broadcast %s: %s", self.worker.broadcast_id, one_line(notice))
-        self._listener.on_notice(notice)
+        self._heard(self._listener.on_notice, notice)
 
     def _tell(self, ended: Ended) -> None:
         claim = ended.claim
@@ -346,10 +360,13 @@ class Run:
             ended_at=ended.ended_at,
             reason=ended.reason,
         )
+        self._heard(self._listener.on_delivery, delivery)
+
+    def _heard(self, listen: Callable[[T], None], what: T) -> None:
         try:
-            self._listener.on_delivery(delivery)
+            listen(what)
         except Exception:  # noqa: BLE001 - the broadcast does not depend on who listens to it
-            _log.exception("broadcast %s: on_delivery failed; the broadcast goes on", claim.number)
+            _log.exception("broadcast %s: its listener failed; the broadcast goes on", self.worker.broadcast_id)
 
 
 def _operate(  # noqa: PLR0913 - what a turn is about
@@ -361,6 +378,7 @@ def _operate(  # noqa: PLR0913 - what a turn is about
     sending: frozenset[int],
     room: int,
     stopped: Sequence[str],
+    busy: frozenset[str],
     is_first: bool,
     is_back: bool,
     tend: bool,
@@ -371,4 +389,4 @@ def _operate(  # noqa: PLR0913 - what a turn is about
         ledger.make_lanes(connection, worker, now)
     if is_back:
         ledger.take_back(connection, worker, sending.union(each.claim.number for each in ended))
-    return ledger.take_turn(connection, worker, now, ended, room=room, stopped=stopped, tend=tend)
+    return ledger.take_turn(connection, worker, now, ended, room=room, stopped=stopped, busy=busy, tend=tend)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gewe_cache.broadcast.pace import Pace
+from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import from_items
 from gewe_cache.broadcast.run import Listener
 from gewe_cache.broadcast.service import broadcasts_of
 from gewe_cache.image import as_image
+from gewe_cache.log import Log
 from gewe_cache.sending import async_sender, sender
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     To = str | tuple[str, str]
     OnDelivery = Callable[[Delivery], None]
+
+
+_log = Log("gewe_cache.broadcast")
 
 
 class ImageSender(sender.ImageSender):
@@ -153,6 +158,21 @@ def _begin(
         raise TypeError(msg)
     plan = opened.prepare(as_image(image), from_items(recipients, device), pace or Pace.gewe())
     opened.open(plan, again=again)
+    _log.log(
+        logging.INFO,
+        "broadcast %s: %s recipients, %s devices, at least %s",
+        plan.broadcast_id,
+        plan.recipients,
+        len(plan.shares),
+        plan.duration,
+    )
+    if plan.busy_devices:
+        _log.warning(
+            "broadcast %s: %s devices have over %s recipients; GeWe advises at most about so many in half an hour",
+            plan.broadcast_id,
+            len(plan.busy_devices),
+            MANY_IN_HALF_AN_HOUR,
+        )
     return opened.find(plan.broadcast_id)
 
 

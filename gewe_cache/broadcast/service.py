@@ -11,20 +11,24 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
 from gewe_cache.broadcast.clock import Clock
 from gewe_cache.broadcast.lane import longest_pause
 from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import BadRecipients, Recipient, check
 from gewe_cache.broadcast.run import Limits, Listener, Run
 from gewe_cache.broadcast.writer import LedgerWriter
-from gewe_cache.errors import AlreadyBroadcast, InvalidImage
+from gewe_cache.errors import AlreadyBroadcast, InvalidImage, StoreError
 from gewe_cache.gewe.transport import AsyncTransport, SyncTransport, ThreadTransport
 from gewe_cache.image import Image
 from gewe_cache.keys import host_of
 from gewe_cache.sending import flow
 from gewe_cache.sending.async_driver import AsyncDriver
-from gewe_cache.store import broadcasts, entries, leases
+from gewe_cache.store import broadcasts, entries, leases, ledger
 from gewe_cache.store.broadcasts import Broadcast, Repeats, Share
+from gewe_cache.store.guard import describe
 from gewe_cache.store.ledger import Worker
 
 if TYPE_CHECKING:
@@ -113,7 +117,8 @@ class Broadcasts:
             plan = partial(self._plan, broadcast_id=broadcast_id, given=given, pace=pace, is_cached=is_cached)
             return self._perform(plan)
         except BaseException:
-            self.discard(broadcast_id)
+            with suppress(StoreError):  # what is left of it is swept away later
+                self.discard(broadcast_id)
             raise
 
     def discard(self, broadcast_id: int) -> None:
@@ -128,7 +133,8 @@ class Broadcasts:
         """
         repeats = self._perform(partial(self._open, broadcast_id=plan.broadcast_id, again=again))
         if repeats is not None:
-            self.discard(plan.broadcast_id)
+            with suppress(StoreError):
+                self.discard(plan.broadcast_id)
             raise AlreadyBroadcast(repeats.recipients, repeats.broadcast_ids)
 
     def find(self, broadcast_id: int) -> Broadcast:
@@ -172,7 +178,7 @@ class Broadcasts:
 
     def resend_unknown(self, broadcast_id: int) -> int:
         """Make pending what is unknown, at the user's word; give how many."""
-        return self._perform(partial(broadcasts.resend_unknown, broadcast_id=broadcast_id))
+        return self._perform(partial(self._resend_unknown, broadcast_id=broadcast_id))
 
     async def run(self, found: Broadcast, driver: AsyncDriver, *, pace: Pace | None, listener: Listener) -> Broadcast:
         """Work on an open broadcast until this sender has nothing left to send.
@@ -233,6 +239,10 @@ class Broadcasts:
         driver = AsyncDriver(self.core, transport)
         try:
             return await self.run(found, driver, pace=pace, listener=listener)
+        except (KeyboardInterrupt, SystemExit):  # who wants the end at once does not wait for the calls that are out
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            raise
         finally:
             await driver.settle()
             await transport.aclose()
@@ -245,7 +255,14 @@ class Broadcasts:
             self._writer = None
 
     def _perform(self, operation: Callable[[Connection], T]) -> T:
-        return self._open_writer().perform_now(operation)
+        try:
+            return self._open_writer().perform_now(operation)
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            msg = (
+                f"The database failed ({describe(error)}). What was sent is written down, and nothing more was sent. "
+                f"Check {self.core.store.database}, then look: gewe-cache broadcast list"
+            )
+            raise StoreError(msg) from None
 
     def _open_writer(self) -> LedgerWriter:
         if self._writer is None:
@@ -296,6 +313,12 @@ class Broadcasts:
     def _find(self, connection: Connection, broadcast_id: int) -> Broadcast | None:
         length = timedelta(seconds=self.limits.lane_seconds)
         return broadcasts.find(connection, broadcast_id, self._now(connection), length)
+
+    def _resend_unknown(self, connection: Connection, broadcast_id: int) -> int:
+        """Settle first what a worker that is gone was sending: it is shown as unknown already."""
+        host, length = host_of(self.core.settings.base_url), timedelta(seconds=self.limits.lane_seconds)
+        ledger.settle_expired(connection, host, broadcast_id, self._now(connection), length)
+        return broadcasts.resend_unknown(connection, broadcast_id)
 
     def _now(self, connection: Connection) -> datetime:
         return leases.read_clock(connection) if connection.dialect.name == "postgresql" else self.clock.now()

@@ -25,17 +25,17 @@ from gewe_cache.cli.output import (
 
 PROGRAM: Final = "gewe-cache"
 
-_SANDBOX_EXTRA = "gewe-cache[sandbox]"
-_OF_SANDBOX_EXTRA = frozenset({"PIL", "starlette", "uvicorn"})
+_OF_EXTRAS = frozenset({"PIL", "prometheus_client", "starlette", "uvicorn"})
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a command is found, and what the list of commands says of it."""
+    """Where a command is found, what the list of commands says of it, and the extra that it may need."""
 
     module: str
     name: str
     help: str
+    extra: str = "sandbox"
 
 
 COMMANDS: Final = {
@@ -43,6 +43,12 @@ COMMANDS: Final = {
     "broadcast": Place("gewe_cache.cli.broadcast", "app", "Send an image to many recipients, once to each."),
     "cache": Place("gewe_cache.cli.cache", "app", "Look into the cache and tend it."),
     "db": Place("gewe_cache.cli.db", "app", "Look at the database's schema and migrate it."),
+    "serve": Place(
+        "gewe_cache.cli.serve",
+        "serve",
+        "Run a caching proxy before GeWe: for bots in any language, whose base URL is all that changes.",
+        "server",
+    ),
     "sandbox": Place(
         "gewe_cache.cli.sandbox", "sandbox", "Run an imitation of GeWe's image calls on this machine, until Ctrl-C."
     ),
@@ -141,9 +147,9 @@ def _load(name: str, place: Place) -> Any:  # noqa: ANN401 - typer's own, moved 
         try:
             found = getattr(import_module(place.module), place.name)
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _OF_SANDBOX_EXTRA:
+            if (error.name or "").partition(".")[0] not in _OF_EXTRAS:
                 raise
-            fail(f"{PROGRAM} {name} needs more packages. Run: pip install '{_SANDBOX_EXTRA}'")
+            fail(f"{PROGRAM} {name} needs more packages. Run: pip install '{PROGRAM}[{place.extra}]'")
     if isinstance(found, typer.Typer):
         command: Any = typer.main.get_group(found)
     else:

@@ -67,14 +67,20 @@ _TABLE = (
 
 def refusal(route: Route, to_wxid: str, ret: int, msg: str | None, data: Any) -> GeweRefused:  # noqa: ANN401 - any JSON
     """Give the typed error of a refusal."""
+    error = _kind(route, to_wxid, ret, msg, data)(ret, msg, data)
+    error.route = route
+    return error
+
+
+def _kind(route: Route, to_wxid: str, ret: int, msg: str | None, data: Any) -> type[GeweRefused]:  # noqa: ANN401
     words = all_words(msg, data)
     chat = "group" if to_wxid.endswith("@chatroom") else "private"
     for row in _TABLE:
         if row.fits(ret, words, _code(data), chat):
-            return row.error(ret, msg, data)
+            return row.error
     if route == "upload" and msg == _UPLOAD_FAILED and not data:
-        return ImageRefused(ret, msg, data)
-    return GeweRefused(ret, msg, data)
+        return ImageRefused
+    return GeweRefused
 
 
 def tells_of_time_out(words: str) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import httpx
@@ -142,7 +143,7 @@ class AsyncTransport:
     def __init__(self, http_client: GivenAsyncClient | None = None) -> None:
         """Use ``http_client`` for every call, or small clients of our own."""
         self._given = cast("httpx.AsyncClient | None", http_client)
-        self._clients = Clients(_new_async_client)
+        self._clients = Clients(new_async_client)
 
     @property
     def is_given(self) -> bool:
@@ -198,8 +199,8 @@ class ThreadTransport:
         return await asyncio.get_running_loop().run_in_executor(self._threads, post)
 
     async def aclose(self) -> None:
-        """End the threads; the client stays its owner's."""
-        self._threads.shutdown()
+        """Let the threads end with the calls that they make; the client stays its owner's."""
+        self._threads.shutdown(wait=False)
 
 
 def _post(
@@ -209,7 +210,7 @@ def _post(
         return Unreached("the http_client passed in is closed")
     deadline = time.monotonic() + timeout
     try:
-        request = client.build_request("POST", url, content=body, headers=headers, extensions=_time_limits(timeout))
+        request = client.build_request("POST", url, content=body, headers=headers, extensions=time_limits(timeout))
         if _has_invalid_header(request):
             return _INVALID_HEADER
         if guard is not None:
@@ -230,7 +231,7 @@ def _post(
             with suppress(Exception):
                 response.close()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return _outcome_of(error, timeout)
+        return outcome_of(error, timeout)
 
 
 async def _post_async(
@@ -245,7 +246,7 @@ async def _post_async(
         return Unreached("the http_client passed in is closed")
     try:
         async with asyncio.timeout(timeout):
-            request = client.build_request("POST", url, content=body, headers=headers, extensions=_time_limits(timeout))
+            request = client.build_request("POST", url, content=body, headers=headers, extensions=time_limits(timeout))
             if _has_invalid_header(request):
                 return _INVALID_HEADER
             if guard is not None:
@@ -263,7 +264,7 @@ async def _post_async(
                 with suppress(Exception):
                     await response.aclose()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return _outcome_of(error, timeout)
+        return outcome_of(error, timeout)
 
 
 def _guarding(guard: Guard) -> Callable[[str, Any], None]:
@@ -285,7 +286,8 @@ def _guarding_async(guard: Guard) -> Callable[[str, Any], Awaitable[None]]:
     return trace_async
 
 
-def _outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:
+def outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:
+    """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words."""
     reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
     if _is_before_the_call(error):
         return Unreached(reason)
@@ -310,7 +312,8 @@ def _has_invalid_header(request: httpx.Request) -> bool:
     return any(_NOT_IN_A_HEADER.search(part) for header in request.headers.raw for part in header)
 
 
-def _time_limits(timeout: float) -> dict[str, Any]:
+def time_limits(timeout: float) -> dict[str, Any]:
+    """Give httpx's limits of one call of ``timeout`` seconds: less for a connection, so that another may be tried."""
     connect = min(_MAX_CONNECT_SECONDS, timeout * _CONNECT_SHARE)
     return {"timeout": {"connect": connect, "pool": connect, "read": timeout, "write": timeout}}
 
@@ -320,9 +323,15 @@ def _ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def _no_cookies() -> CookieJar:
+    """Give a jar that takes none: what was set for one token must not go out with another's call."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
 def _new_client() -> httpx.Client:
-    return httpx.Client(verify=_ssl_context(), limits=_LIMITS)
+    return httpx.Client(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())
 
 
-def _new_async_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(verify=_ssl_context(), limits=_LIMITS)
+def new_async_client() -> httpx.AsyncClient:
+    """Make a client of one connection that keeps no cookie."""
+    return httpx.AsyncClient(verify=_ssl_context(), limits=_LIMITS, cookies=_no_cookies())

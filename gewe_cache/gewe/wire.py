@@ -128,7 +128,9 @@ def read_reply(request: Request, reply: Reply, token: str) -> Accepted | Refused
         return Unknown(f"GeWe answered with ret {ret}: {one_line(msg)}")
     if isinstance(data, dict) and _identifier(data.get("newMsgId")) is not None:
         return Unknown(f"GeWe answered with ret {ret}, and yet with a newMsgId")
-    return Refused(refusal(request.route, request.to_wxid, ret, msg, data))
+    error = refusal(request.route, request.to_wxid, ret, msg, data)
+    error.reply = reply
+    return Refused(error)
 
 
 def _encode(body: dict[str, str]) -> bytes:

@@ -47,9 +47,9 @@ class Transport(Protocol):
 class AsyncDriver:
     """Drives the flows of one sender on one event loop."""
 
-    def __init__(self, core: Core, transport: Transport) -> None:
-        """Begin nothing yet."""
-        self.executor = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="gewe_cache store")
+    def __init__(self, core: Core, transport: Transport, executor: ThreadPoolExecutor | None = None) -> None:
+        """Begin nothing yet. ``executor``: threads for the database that others use too."""
+        self.executor = executor or ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="gewe_cache store")
         self.tasks: set[asyncio.Task[Any]] = set()
         self._core = core
         self._transport = transport

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gewe_cache.gewe.transport import GivenAsyncClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.shared import Shared
     from gewe_cache.sending.steps import Flow
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class AsyncImageSender:
         ignore_query: Iterable[str] = (),
         http_client: GivenAsyncClient | None = None,
         _tuning: Tuning | None = None,
+        _shared: Shared | None = None,
     ) -> None:
         """Check the settings; connects to nothing yet, and needs no running loop."""
         self._settings = make_settings(
@@ -66,6 +68,7 @@ class AsyncImageSender:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._shared = _shared
         self._make_live(http_client)
 
     async def send_image(
@@ -100,7 +103,8 @@ class AsyncImageSender:
             self._leave_to_parent()
             return
         await self._driver.settle()
-        await self._transport.aclose()
+        if self._shared is None:
+            await self._transport.aclose()
         await asyncio.to_thread(self._finalizer)
 
     async def __aenter__(self) -> Self:
@@ -121,11 +125,13 @@ class AsyncImageSender:
         return await self._driver.drive(steps)
 
     def _make_live(self, http_client: GivenAsyncClient | None) -> None:
-        self._core = Core.make(self._settings)
-        self._transport = AsyncTransport(http_client)
-        self._driver = AsyncDriver(self._core, self._transport)
+        shared = self._shared
+        self._core = Core.make(self._settings, None if shared is None else shared.store)
+        self._transport = AsyncTransport(http_client) if shared is None else shared.transport
+        self._driver = AsyncDriver(self._core, self._transport, None if shared is None else shared.executor)
         # Of the driver: it outlives a sender that is dropped while a call is out.
-        self._finalizer = weakref.finalize(self._driver, _shut_down, self._core, self._driver.executor)
+        own_executor = self._driver.executor if shared is None else None
+        self._finalizer = weakref.finalize(self._driver, _shut_down, self._core, own_executor)
 
     def _live(self) -> Core:
         """Give the parts of this process and loop; a fork makes its own."""
@@ -154,8 +160,9 @@ class AsyncImageSender:
         self._core.leave_to_parent(self._transport, self._driver)
 
 
-def _shut_down(core: Core, executor: ThreadPoolExecutor) -> None:
+def _shut_down(core: Core, executor: ThreadPoolExecutor | None) -> None:
     if core.is_of_this_process:
         with suppress(RuntimeError):  # collected in a thread of the executor, which cannot wait for itself
-            executor.shutdown()
+            if executor is not None:
+                executor.shutdown()
         core.shut_down()

@@ -35,17 +35,18 @@ class Core:
     store: Store
     background: Background
     process: int
+    is_store_shared: bool = False
 
     @classmethod
-    def make(cls, settings: Settings) -> Core:
-        """Make the parts; connects to nothing yet.
+    def make(cls, settings: Settings, shared_store: Store | None = None) -> Core:
+        """Make the parts; connects to nothing yet. A store that is shared is closed by its owner.
 
         Raises:
             ValueError, StoreError: the database's URL or driver is unusable.
         """
         tuning = settings.tuning
         counters = Counters(settings.scope)
-        store = Store(settings.database, tuning, on_failure=lambda: counters.count(store_failures=1))
+        store = shared_store or Store(settings.database, tuning, on_failure=lambda: counters.count(store_failures=1))
         background = Background(store, counters, tuning)
         parts = Parts(
             settings=settings,
@@ -55,7 +56,7 @@ class Core:
             counters=counters,
             background=background,
         )
-        return cls(settings, parts, store, background, os.getpid())
+        return cls(settings, parts, store, background, os.getpid(), is_store_shared=shared_store is not None)
 
     @property
     def is_of_this_process(self) -> bool:
@@ -88,7 +89,8 @@ class Core:
         """Write the counters and close the database. Blocks; safe to call at interpreter exit."""
         if self.is_of_this_process:
             self.background.stop()
-            self.store.close()
+            if not self.is_store_shared:
+                self.store.close()
 
     def leave_to_parent(self, *others: object) -> None:
         """Keep what a fork inherited from being closed here: its connections are the parent's."""

@@ -74,7 +74,7 @@ def _raise_shared(errand: Errand, failures: Failures, before: int, lost: int) ->
     """Raise what is shared by all, or that enough others have failed since there were ``before`` failures."""
     number, refusal = failures.number - before, failures.last.refusal
     if number > 0 and refusal is not None:
-        raise type(refusal)(refusal.ret, refusal.msg, refusal.data)
+        raise refusal.again()
     if number + lost >= _TRIES_OF_OTHERS:
         reason = failures.last.reason if number > 0 else "it never ended"
         msg = (

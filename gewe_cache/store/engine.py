@@ -218,6 +218,8 @@ def _open_memory(url: URL, timeout: float) -> Database:
 
 def _open_postgresql(url: URL, timeout: float, *, durable: bool) -> Database:
     limits = f"-c statement_timeout={round(timeout * 2000)} -c lock_timeout={round(timeout * 1000)}"
+    # A process that is stopped within a transaction must not hold what it has locked for as long as it is stopped.
+    durably = f"-c synchronous_commit=on -c idle_in_transaction_session_timeout={round(timeout * 1000)}"
     options: dict[str, Any] = {
         "pool_size": _POOL_SIZE,
         "max_overflow": _POOL_SIZE,
@@ -225,7 +227,7 @@ def _open_postgresql(url: URL, timeout: float, *, durable: bool) -> Database:
         "hide_parameters": True,
         "connect_args": {
             "connect_timeout": max(2, round(timeout)),
-            "options": f"{limits} -c synchronous_commit=on" if durable else limits,
+            "options": f"{limits} {durably}" if durable else limits,
             "application_name": "gewe_cache",
             **_NOTICE_A_DEAD_NETWORK,
         },

@@ -122,13 +122,17 @@ def take_turn(
     *,
     room: int,
     stopped: Collection[str],
+    busy: Collection[str],
     tend: bool,
 ) -> Turn:
-    """Write what has ended, keep and settle lanes where it is time to, and claim at most ``room`` deliveries."""
+    """Write what has ended, keep and settle lanes where it is time to, and claim at most ``room`` deliveries.
+
+    ``busy``: devices of which the worker has a claim; it gets no other of theirs, though their lanes were lost.
+    """
     _write_ended(connection, worker, ended)
     kept = _tend(connection, worker, now) if tend else None
     is_open = _is_open(connection, worker)
-    claims = _claim(connection, worker, now, room, stopped) if is_open and room > 0 else ()
+    claims = _claim(connection, worker, now, room, stopped, busy) if is_open and room > 0 else ()
     return Turn(
         now=now,
         claims=claims,
@@ -144,12 +148,15 @@ def take_back(connection: Connection, worker: Worker, sending: Collection[int]) 
 
     ``sending``: the numbers that the worker knows it has claimed.
     """
-    rows = _own_sending(connection, worker)
+    # Also what another worker has settled meanwhile: of all that this one has not begun, it knows that it was not sent.
+    claimed = or_(deliveries.c.state == "sending", and_(deliveries.c.state == "unknown", deliveries.c.reason == LOST))
+    rows = _own(connection, worker, claimed)
     lost = [{"b_number": row.number} for row in rows if row.number not in sending]
     busy = {row.app_id for row in rows if row.number in sending}
     if lost:
-        statement = _of_number(worker).where(deliveries.c.state == "sending")
-        connection.execute(statement.values(state="pending", worker=None, started_at=None), lost)
+        given_back = {"state": "pending", "worker": None, "started_at": None, "ended_at": None, "reason": None}
+        mine = _of_number(worker).where(claimed, deliveries.c.worker == worker.name)
+        connection.execute(mine.values(**given_back), lost)
     idle = update(lanes).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
     connection.execute(idle.where(lanes.c.app_id.not_in(busy)).values(worker=None, expires_at=None))
 
@@ -206,30 +213,38 @@ def _tend(connection: Connection, worker: Worker, now: datetime) -> frozenset[st
     """Keep the worker's own lanes, end those that have expired, and settle what was sent in them."""
     own = update(lanes).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
     connection.execute(own.values(expires_at=now + worker.lane_length))
+    settle_expired(connection, worker.host, worker.broadcast_id, now, worker.lane_length)
+    kept = select(lanes.c.app_id).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
+    return frozenset(connection.scalars(kept))
+
+
+def settle_expired(connection: Connection, host: str, broadcast_id: int, now: datetime, lane_length: timedelta) -> None:
+    """End the lanes that have expired, and settle what was sent in them."""
     expired = (
         select(lanes.c.app_id)
-        .where(lanes.c.host == worker.host, lanes.c.worker.is_not(None), ~is_live(now, worker.lane_length))
+        .where(lanes.c.host == host, lanes.c.worker.is_not(None), ~is_live(now, lane_length))
         .order_by(lanes.c.app_id)
         .with_for_update(skip_locked=True)
     )
     free = [{"b_app_id": app_id} for app_id in connection.scalars(expired)]
     if free:
-        of_device = update(lanes).where(lanes.c.host == worker.host, lanes.c.app_id == bindparam("b_app_id"))
+        of_device = update(lanes).where(lanes.c.host == host, lanes.c.app_id == bindparam("b_app_id"))
         connection.execute(of_device.values(worker=None, expires_at=None), free)
-    settle_lost(connection, worker.broadcast_id, now)
-    kept = select(lanes.c.app_id).where(lanes.c.host == worker.host, lanes.c.worker == worker.name)
-    return frozenset(connection.scalars(kept))
+    settle_lost(connection, broadcast_id, now)
 
 
 def settle_lost(connection: Connection, broadcast_id: int, now: datetime) -> None:
     """Make *unknown* what is *sending* in a lane that its worker no longer holds."""
+    lost = and_(
+        deliveries.c.broadcast_id == broadcast_id,
+        deliveries.c.state == "sending",
+        ~exists().where(lanes.c.worker == deliveries.c.worker, lanes.c.app_id == deliveries.c.app_id),
+    )
+    # Waits for nobody: who has locked one writes how it ended, or is stopped within its transaction.
+    unlocked = select(deliveries.c.number).where(lost).with_for_update(skip_locked=True, of=deliveries)
     connection.execute(
         update(deliveries)
-        .where(
-            deliveries.c.broadcast_id == broadcast_id,
-            deliveries.c.state == "sending",
-            ~exists().where(lanes.c.worker == deliveries.c.worker, lanes.c.app_id == deliveries.c.app_id),
-        )
+        .where(lost, deliveries.c.number.in_(unlocked))
         .values(state="unknown", ended_at=now, reason=LOST)
     )
 
@@ -240,7 +255,12 @@ def _is_open(connection: Connection, worker: Worker) -> bool:
 
 
 def _claim(
-    connection: Connection, worker: Worker, now: datetime, room: int, stopped: Collection[str]
+    connection: Connection,
+    worker: Worker,
+    now: datetime,
+    room: int,
+    stopped: Collection[str],
+    busy: Collection[str],
 ) -> tuple[Claim, ...]:
     first = _pending_of_lane(worker, func.min(deliveries.c.number)).scalar_subquery()
     due = (
@@ -250,7 +270,8 @@ def _claim(
         .limit(room)
         .with_for_update(skip_locked=True, of=lanes)
     )
-    recent = {row.number: _from_json(row.recent) for row in connection.execute(due) if row.number is not None}
+    rows = [row for row in connection.execute(due) if row.number is not None and row.app_id not in busy]
+    recent = {row.number: _from_json(row.recent) for row in rows}
     if not recent:
         return ()
     connection.execute(
@@ -261,7 +282,7 @@ def _claim(
     )
     claims = tuple(
         Claim(row.number, row.app_id, row.to_wxid, row.is_group, recent[row.number])
-        for row in _own_sending(connection, worker)
+        for row in _own(connection, worker, deliveries.c.state == "sending")
         if row.number in recent
     )
     _hold(connection, worker, now, claims)
@@ -288,12 +309,10 @@ def _held_row(worker: Worker, app_id: str, recent: tuple[datetime, ...]) -> dict
     return {"b_app_id": app_id, "b_ready_at": worker.ready_after_lost(recent), "b_recent": _as_json(recent)}
 
 
-def _own_sending(connection: Connection, worker: Worker) -> Sequence[Row[int, str, str, bool]]:
+def _own(connection: Connection, worker: Worker, condition: ColumnElement[bool]) -> Sequence[Row[int, str, str, bool]]:
     columns = (deliveries.c.number, deliveries.c.app_id, deliveries.c.to_wxid, deliveries.c.is_group)
     own = select(*columns).where(
-        deliveries.c.broadcast_id == worker.broadcast_id,
-        deliveries.c.state == "sending",
-        deliveries.c.worker == worker.name,
+        deliveries.c.broadcast_id == worker.broadcast_id, deliveries.c.worker == worker.name, condition
     )
     return connection.execute(own.order_by(deliveries.c.number)).all()
 

@@ -126,7 +126,7 @@ def test_completion_scripts_are_made(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("gewe-cache ", {"send", "cache", "db", "sandbox", "demo"}),
+        ("gewe-cache ", {"send", "broadcast", "cache", "db", "serve", "sandbox", "demo"}),
         ("gewe-cache ca", {"cache"}),
         ("gewe-cache cache ", {"list", "show", "stats", "forget", "prune", "remember", "rescope"}),
         ("gewe-cache cache list --st", {"--state"}),

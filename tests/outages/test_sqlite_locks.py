@@ -83,7 +83,9 @@ def test_locked_while_the_lease_is_taken(world: SqliteWorld, kind: str, caplog: 
         again = send(driver, "wxid_b", world.image)
     assert routes(sent, again) == ["upload", "forward"]
     world.check_delivered(sent, again)
-    assert failures(caplog.records)[0].startswith("the database failed (lease: OperationalError: database is locked)")
+    line = failures(caplog.records)[0]
+    assert line.startswith(f"the database failed (lease for {world.image} to wxid_a from device ")
+    assert "OperationalError: database is locked" in line
     assert world.count("leases") == 0
 
 
@@ -98,7 +100,9 @@ def test_locked_while_the_entry_is_saved(world: SqliteWorld, kind: str, caplog: 
         sent = sending.result(30)
     assert sent.image is not None
     assert sent.image.entry_id is None
-    assert "save: OperationalError: database is locked" in failures(caplog.records)[0]
+    line = failures(caplog.records)[0]
+    assert line.startswith(f"the database failed (save for {world.image} to wxid_a from device ")
+    assert "OperationalError: database is locked" in line
     again = send(driver, "wxid_b", world.image)
     elsewhere = send(world.open(kind, _tuning=ASKING), "wxid_c", world.image)  # the lease left behind has its end
     assert routes(sent, again, elsewhere) == ["upload", "forward", "upload"]

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from gewe_cache import SchemaUnknown, StoreError
+from gewe_cache.store import tables
 from tests.faults.kit import send
 from tests.outages.kit import ASKING, SqliteWorld, ask, failures, pause_over, routes, store_of, until
 
@@ -53,6 +54,10 @@ def _put_a_folder(world: SqliteWorld) -> None:
     world.file.mkdir()
 
 
+_OURS = [*(table.name for table in reversed(tables.metadata.sorted_tables)), tables.VERSION_TABLE]
+_ALL_TABLES = [name.removeprefix("gewe_cache_") for name in _OURS]
+
+
 def _drop(*tables: str) -> Callable[[SqliteWorld], None]:
     def drop(world: SqliteWorld) -> None:
         world.execute(*(f"DROP TABLE gewe_cache_{name}" for name in tables))
@@ -67,7 +72,7 @@ _SPOIL: dict[str, Callable[[SqliteWorld], None]] = {
     "no entries": _drop("keys", "entries"),
     "no leases": _drop("leases"),
     "no usage": _drop("usage"),
-    "no tables": _drop("keys", "entries", "leases", "usage", "schema"),
+    "no tables": _drop(*_ALL_TABLES),
 }
 
 
@@ -203,7 +208,7 @@ def test_replaced_by_an_older_schema_while_running(world: SqliteWorld, kind: str
     world.prime()
     driver = world.open(kind, _tuning=ASKING)
     assert ask(driver, "lookup", world.image) is not None
-    _drop("keys", "entries", "leases", "usage", "schema")(world)
+    _drop(*_ALL_TABLES)(world)
     other = world.sandbox.make_image("other.png", width=9, height=9)
     during = send(driver, "wxid_1", other)
     pause_over(driver)
