@@ -215,7 +215,7 @@ def test_a_worker_that_was_killed_over_a_send_costs_a_whole_pause(bench: Bench) 
     killed = bench.opened._worker(found, pace)
     with bench.database.writer.begin() as connection:
         make_lanes(connection, killed, bench.clock.now())
-        turn = take_turn(connection, killed, bench.clock.now(), [], room=1, stopped=[], tend=True)
+        turn = take_turn(connection, killed, bench.clock.now(), [], room=1, stopped=[], busy=[], tend=True)
     assert [claim.to_wxid for claim in turn.claims] == ["wxid_a"]
     bench.run(found.id)
     assert bench.states(found.id) == {"wxid_a": "unknown", "wxid_b": "sent"}
@@ -231,7 +231,7 @@ def test_a_killed_worker_counts_for_the_minute_too(bench: Bench) -> None:
     assert stop.sent == 39
     killed = bench.opened._worker(found, pace)
     with bench.database.writer.begin() as connection:
-        take_turn(connection, killed, bench.clock.now(), [], room=1, stopped=[], tend=True)
+        take_turn(connection, killed, bench.clock.now(), [], room=1, stopped=[], busy=[], tend=True)
     bench.run(found.id)
     rows = bench.rows(found.id)
     assert [row.state for row in rows] == ["sent"] * 39 + ["unknown"] + ["sent"] * 5
