@@ -10,6 +10,8 @@ from gewe_cache.settings import check_base_url, make_settings
 
 TOKEN_HEADERS = ("X-GEWE-TOKEN", "VideosApi-token", "X-finder-TOKEN")
 
+_SHORTEST_PASSWORD = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -40,6 +42,9 @@ class ServerSettings:
     Attributes:
         upstream: GeWe's origin, checked by ``check_upstream``.
         pass_timeout: seconds that a request passed on may wait for its answer.
+        admin_password: of the operator's page; without one there is no page.
+        admin_hosts: names by which the page is asked for, besides addresses and localhost, when it is reached
+            through loopback.
 
     Raises:
         ValueError: naming the argument.
@@ -54,9 +59,14 @@ class ServerSettings:
     token_headers: tuple[str, ...] = TOKEN_HEADERS
     pass_timeout: float = 120.0
     limits: Limits = Limits()
+    admin_password: str | None = field(default=None, repr=False)
+    admin_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check now what each token's sender would refuse later."""
+        if self.admin_password is not None and len(self.admin_password) < _SHORTEST_PASSWORD:
+            msg = f"admin_password: pass at least {_SHORTEST_PASSWORD} characters."
+            raise ValueError(msg)
         for token_header in self.token_headers:
             make_settings(
                 "not-a-token",
