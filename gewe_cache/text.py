@@ -25,6 +25,11 @@ def one_line(value: object, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def without_unseen(text: str) -> str:
+    """Give text in which what cannot be seen, or turns what is seen around, is shown to be there."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def mask_key(aes_key: str) -> str:
     """Give an ``aes_key`` as a person may see it: enough to tell two apart, too little to use."""
     return f"{aes_key[:4]}…"

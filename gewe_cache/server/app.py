@@ -150,11 +150,11 @@ class ServerApp:
                 Route("/healthz/live", self._live),
                 Route("/healthz/ready", self._ready),
                 Route(f"{_OWN_PREFIX}/metrics", self._metrics),
-                Route(_OWN_PREFIX, lambda _: RedirectResponse(f"{_OWN_PREFIX}/")),
             ]
         )
         if self._admin is not None:
-            self._admin.mount_to(own, _OWN_PREFIX)
+            own.router.routes.append(Route(_OWN_PREFIX, lambda _: RedirectResponse(f"{_OWN_PREFIX}/")))
+            self._admin.mount_to(own)
         return own
 
     def _admin_site(self, tuning: Tuning | None) -> AdminSite | None:
@@ -162,7 +162,7 @@ class ServerApp:
             return None
         from gewe_cache.server.admin.site import AdminSite  # noqa: PLC0415 - not needed by a proxy without the page
 
-        return AdminSite(self._settings, self.shared, self._watch, self._troubles, tuning)
+        return AdminSite(_OWN_PREFIX, self._settings, self.shared, self._watch, self._troubles, tuning)
 
     async def _live(self, _: Request) -> Response:
         return JSONResponse({"live": True})

@@ -65,7 +65,10 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Check now what each token's sender would refuse later."""
         if self.admin_password is not None and len(self.admin_password) < _SHORTEST_PASSWORD:
-            msg = f"admin_password: pass at least {_SHORTEST_PASSWORD} characters."
+            msg = (
+                f"admin_password (GEWE_CACHE_ADMIN_PASSWORD, --admin-password-file): pass at least "
+                f"{_SHORTEST_PASSWORD} characters."
+            )
             raise ValueError(msg)
         for token_header in self.token_headers:
             make_settings(

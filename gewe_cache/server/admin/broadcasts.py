@@ -71,9 +71,12 @@ class Watched:
         return 100 * done // (self.broadcast.recipients or 1)
 
     @property
-    def pace(self) -> Pace:
-        """Its pace."""
-        return Pace.from_json(self.broadcast.pace)
+    def pace(self) -> Pace | None:
+        """Its pace, or None where another version wrote it in a way that this one cannot read."""
+        try:
+            return Pace.from_json(self.broadcast.pace)
+        except (TypeError, ValueError):
+            return None
 
     def count(self, state: State) -> int:
         """Give how many deliveries are in a state."""

@@ -12,7 +12,6 @@ CHINESE: Final = {
     "Entry {id}": "条目 {id}",
     "Log in": "登录",
     "Log out": "退出",
-    "Language": "语言",
     "Password": "密码",
     "The password is wrong.": "密码不对。",
     "Too many wrong passwords. Wait {minutes} min, then try again.": "密码错误次数太多。请等 {minutes} 分钟再试。",
@@ -24,7 +23,6 @@ CHINESE: Final = {
     "Time saved": "节省的时间",
     "last 24 hours": "最近 24 小时",
     "{value} in 30 days": "30 天：{value}",
-    "{forwards} forwards, {uploads} uploads": "{forwards} 次转发，{uploads} 次上传",
     "fresh": "有效",
     "expired": "已过期",
     "retired": "已停用",
@@ -112,12 +110,10 @@ CHINESE: Final = {
     "Unknown may have arrived: look into these chats before you send again.": (
         "未知的可能已经送达：重发之前先到聊天里看一下。"
     ),
-    "Device": "设备",
     "Recipient": "接收人",
     "Outcome": "结果",
     "When": "时间",
     "Why": "原因",
-    "Route": "方式",
     "upload": "上传",
     "forward": "转发",
     "No delivery is in this state.": "没有处于这个状态的投递。",

@@ -22,7 +22,7 @@ from gewe_cache.server.admin.relative import use_relative_addresses
 from gewe_cache.server.admin.sessions import Sessions
 from gewe_cache.server.admin.words import LANGUAGES, say, say_age
 from gewe_cache.settings import find_ttl, utc_now
-from gewe_cache.text import human_size, one_line
+from gewe_cache.text import human_size, without_unseen
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -43,6 +43,7 @@ class AdminSite:
 
     def __init__(
         self,
+        prefix: str,
         settings: ServerSettings,
         shared: Shared,
         watch: DatabaseWatch,
@@ -61,6 +62,7 @@ class AdminSite:
         sessions = Sessions(settings.admin_password)
         self._admin = BaseAdmin(
             title="gewe_cache",
+            base_url=prefix,
             templates_dir=str(Path(__file__).parent / "templates"),
             static_dir=str(_STATIC),
             index_view=Overview(self._asking, watch, troubles),
@@ -78,9 +80,8 @@ class AdminSite:
         self._admin.middlewares = [guard, *ours]
         self._admin.routes = [each for each in self._admin.routes if getattr(each, "name", None) in _ROUTES]
 
-    def mount_to(self, app: Starlette, prefix: str) -> None:
-        """Serve it under a prefix, for whatever the application has no route of its own."""
-        self._admin.base_url = prefix
+    def mount_to(self, app: Starlette) -> None:
+        """Serve it under its prefix, where the application has no route of its own."""
         self._admin.mount_to(app)
 
     async def aclose(self) -> None:
@@ -90,7 +91,12 @@ class AdminSite:
     def _prepare_templates(self) -> None:
         environment = self._admin.templates.env
         use_nonces(environment)
+        environment.finalize = _shown
         use_relative_addresses(environment)
         names: dict[str, Any] = environment.globals
         names.update(say=say, say_age=say_age, human_size=human_size, utc_now=utc_now, version=__version__)
-        environment.filters["one_line"] = one_line
+
+
+def _shown(value: object) -> object:
+    """Show plain text as it is meant for eyes; what is markup already was shown so."""
+    return without_unseen(value) if type(value) is str else value

@@ -21,6 +21,11 @@
     told.classList.toggle("d-none", false);
   }
 
+  function isInUse(part) {
+    const selection = window.getSelection();
+    return part.contains(document.activeElement) || (!selection.isCollapsed && part.contains(selection.anchorNode));
+  }
+
   // The page is fetched again as it is, and its live parts are put in the places of the old ones.
   async function refresh(loadedAt) {
     let response;
@@ -38,7 +43,7 @@
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     document.querySelectorAll("[data-live]").forEach((old) => {
       const fresh = page.querySelector(`[data-live="${old.dataset.live}"]`);
-      if (fresh === null || old.contains(document.activeElement)) return;
+      if (fresh === null || isInUse(old)) return;
       localise(fresh);
       old.replaceWith(document.adoptNode(fresh));
     });
