@@ -30,16 +30,16 @@ class Operator:
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
-    def get(self, path: str = "", **headers: str) -> httpx.Response:
+    def get(self, path: str = "", headers: dict[str, str] | None = None) -> httpx.Response:
         return self.client.get(self._address(path), headers=headers)
 
-    def post(self, path: str, data: dict[str, str] | None = None, **headers: str) -> httpx.Response:
-        return self.client.post(
-            self._address(path), data=data, headers={name.replace("_", "-"): headers[name] for name in headers}
-        )
+    def post(
+        self, path: str, data: dict[str, str] | None = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.client.post(self._address(path), data=data, headers=headers)
 
-    def try_password(self, password: str, **headers: str) -> httpx.Response:
-        return self.post("login", {"password": password}, **headers)
+    def try_password(self, password: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return self.post("login", {"password": password}, headers)
 
     def log_in(self) -> Self:
         assert self.try_password(PASSWORD).status_code == 303
@@ -48,14 +48,14 @@ class Operator:
     def _address(self, path: str) -> str:
         return self._origin + path if path.startswith("/") else path
 
-    def read(self, path: str = "", status: int = 200, **headers: str) -> str:
+    def read(self, path: str = "", status: int = 200, headers: dict[str, str] | None = None) -> str:
         """Give a page's text, as it is read: without its markup."""
-        answer = self.get(path, **headers)
+        answer = self.get(path, headers)
         assert answer.status_code == status, answer.text
         return text_of(answer.text)
 
-    def forget(self, entry_id: object, **headers: str) -> httpx.Response:
-        return self.post(f"_api/entries/row-action?name=forget&pk={entry_id}", **headers)
+    def forget(self, entry_id: object, headers: dict[str, str] | None = None) -> httpx.Response:
+        return self.post(f"_api/entries/row-action?name=forget&pk={entry_id}", headers=headers)
 
 
 def text_of(page: str) -> str:
