@@ -37,7 +37,7 @@ _log = Log("gewe_cache.server")
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _LONGEST_BODY = 16_384
 _POLICY = (
-    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; font-src 'self'; "
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; font-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {

@@ -1,4 +1,4 @@
-"""A nonce for each script and style of a template: what came in by data has none, and is not run."""
+"""A nonce for each script of a template: what came in by data has none, and is not run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jinja2.ext import Extension
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TAG: Final = re.compile(r"<(script|style)(?=[\s>])")
-_WITH_NONCE: Final = r'<\1 nonce="{{ request.state.nonce }}"'
+_TAG: Final = re.compile(r"<script(?=[\s>])")
+_WITH_NONCE: Final = '<script nonce="{{ request.state.nonce }}"'
 
 
 class Nonces(Extension):
