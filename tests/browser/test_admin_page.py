@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
+from gewe_cache import Broadcast, ImageSender, Pace
 from gewe_cache.sandbox import Fault
 from gewe_cache.settings import utc_now
-from tests.server.admin_rows import HOSTILE, add_broadcast, hold_lane, settle
+from tests.server.admin_rows import HOSTILE, add_broadcast, hold_lane
 from tests.store.rows import add_entry, add_usage, retire, scopes_by_id
 
 if TYPE_CHECKING:
@@ -98,18 +100,27 @@ def test_an_entry_is_forgotten_only_when_that_is_confirmed(window: Watched, data
     assert {*scopes_by_id(database)} == {kept}
 
 
-def test_a_broadcast_moves_while_one_looks(window: Watched, database: Database) -> None:
-    broadcast_id = add_broadcast(database, ["sent"] + ["pending"] * 3)
-    hold_lane(database, seconds=14)
+def test_a_broadcast_moves_while_one_looks(world: World, window: Watched) -> None:
     window.log_in()
-    for path in ("", "broadcasts/list", f"broadcasts/detail?pk={broadcast_id}"):
-        page = window.open(path)
-        shown = page.locator("[data-live] .ours-counts", has_text="%").first
-        expect(shown).to_contain_text("running")
-        done = int((shown.text_content() or "").partition(" %")[0].split()[-1]) // 25
-        settle(database, broadcast_id, done + 1)
-        expect(shown).to_contain_text(f"{25 * (done + 1)} %")
-    expect(page.locator("[data-live=deliveries]")).not_to_contain_text("pending")
+    holds = [world.sandbox.fail(Fault.hold(), to_wxid=f"wxid_{number}") for number in (2, 3, 4)]
+    paths = ("", "broadcasts/list", "broadcasts/detail?pk=1")
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(_broadcast, world)
+        for number, (hold, path) in enumerate(zip(holds, paths, strict=True), 1):
+            assert hold.wait_reached()
+            progress = window.open(path).locator("[data-live] .ours-counts", has_text="%")
+            expect(progress).to_contain_text(f"running {25 * number} %")
+            hold.release()
+            expect(progress).to_contain_text(f"{25 * (number + 1)} %")
+        assert sent.result().sent == 4
+    expect(progress).to_contain_text("done")
+    expect(window.page.locator("[data-live=deliveries]")).not_to_contain_text("sending")
+
+
+def _broadcast(world: World) -> Broadcast:
+    sandbox = world.sandbox
+    with ImageSender(sandbox.token, sandbox.app_id, base_url=sandbox.base_url, database=world.database) as sender:
+        return sender.broadcast(world.image, [f"wxid_{number}" for number in (1, 2, 3, 4)], pace=Pace.none())
 
 
 def test_a_refusal_appears_by_itself(world: World, window: Watched) -> None:

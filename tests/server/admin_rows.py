@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 
 from gewe_cache.broadcast.pace import Pace
 from gewe_cache.store.leases import read_clock
@@ -41,16 +41,6 @@ def hold_lane(database: Database, app_id: str = "wx_1", seconds: float = 15) -> 
         now = read_clock(connection)
         held = {"worker": WORKER, "expires_at": now + timedelta(seconds=seconds), "ready_at": now, "recent": "[]"}
         connection.execute(insert(lanes).values({"host": "h", "app_id": app_id, **held}))
-
-
-def settle(database: Database, broadcast_id: int, number: int, state: str = "sent") -> None:
-    """End a delivery, as a worker does."""
-    where = (deliveries.c.broadcast_id == broadcast_id, deliveries.c.number == number)
-    with database.writer.begin() as connection:
-        now = read_clock(connection)
-        connection.execute(
-            update(deliveries).where(*where).values(state=state, worker=WORKER, started_at=now, ended_at=now)
-        )
 
 
 def _delivery(broadcast_id: int, number: int, state: str, now: Any) -> dict[str, Any]:
