@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Curve
 
-_SETTINGS = {"svg.hashsalt": "gewe_cache", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
+_SETTINGS: Any = {"svg.hashsalt": "gewe_cache", "svg.fonttype": "none", "axes.grid": True, "grid.alpha": 0.3}
 
 
 def draw(curve: Curve, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much is measured: a smoke run only shows that everything runs, ``quick`` takes minutes, ``full`` the long ones."""
+"""How much is measured: a smoke run shows that everything runs, ``quick`` takes minutes, ``full`` an hour or so."""
 
 from __future__ import annotations
 
