@@ -14,7 +14,7 @@ demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from
 	$(BIN)/gewe-cache demo
 
 test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: lint format types imports test  ## everything that CI holds
 
