@@ -14,6 +14,7 @@ from gewe_cache.cli import cache as cache_commands
 from gewe_cache.cli import output
 from gewe_cache.store import migrate
 from gewe_cache.store.engine import open_database
+from tests.cli.running import run_unread
 from tests.store.rows import AES_KEY, add_entry, scopes_by_id
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ def test_a_list_fits_the_terminal(invoke: Invoke, width: int) -> None:
     lines = invoke("cache", "list", COLUMNS=str(width)).stdout.splitlines()
     assert len(lines) == 6
     assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_terminal_that_says_it_has_no_width_is_taken_for_one_of_80(invoke: Invoke) -> None:
+    assert invoke("cache", "list", COLUMNS="0").stdout == invoke("cache", "list", COLUMNS="80").stdout
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("arguments", [*READING, ["cache", "list", "--json"]])
+def test_a_reader_that_has_gone_is_no_reason_to_complain(arguments: list[str]) -> None:
+    done = run_unread(*arguments)
+    assert (done.returncode, done.stderr) == (output.EXIT_FAILURE, "")
 
 
 @pytest.mark.usefixtures("cache")
