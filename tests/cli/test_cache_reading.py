@@ -146,7 +146,7 @@ def test_the_command_that_goes_on_has_no_password(
 @pytest.mark.parametrize("command", READING)
 @pytest.mark.parametrize("json_option", [[], ["--json"]])
 def test_a_hostile_url_does_nothing_to_the_terminal(
-    cache: Database, run: Run, command: list[str], json_option: list[str]
+    cache: Database, invoke: Invoke, command: list[str], json_option: list[str]
 ) -> None:
     entry_id = add_entry(cache, "https://img.example/x")
     with cache.writer.begin() as connection:
@@ -156,8 +156,8 @@ def test_a_hostile_url_does_nothing_to_the_terminal(
             (HOSTILE, "[blink]\x9b31m", "\x1b[2J[/] no", entry_id),
         )
     arguments = [str(entry_id) if word == "1" else word for word in command]
-    done = run(*arguments, *json_option)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = invoke(*arguments, *json_option)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert all(line.isprintable() for line in done.stdout.split("\n"))
 
 
@@ -169,12 +169,12 @@ def test_a_console_that_knows_few_characters_is_served(cache: Database, run: Run
 
 
 @pytest.mark.parametrize("command", READING)
-def test_what_only_reads_creates_nothing(run: Run, tmp_path: Path, command: list[str]) -> None:
-    done = run(*command, "--database", f"sqlite:///{(tmp_path / 'none.db').as_posix()}", "--json")
-    assert (done.returncode, done.stdout) == (output.EXIT_STORE, "")
+def test_what_only_reads_creates_nothing(invoke: Invoke, tmp_path: Path, command: list[str]) -> None:
+    done = invoke(*command, "--database", f"sqlite:///{(tmp_path / 'none.db').as_posix()}", "--json")
+    assert (done.exit_code, done.stdout) == (output.EXIT_STORE, "")
     assert "There is no database" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert run(*command).returncode == output.EXIT_STORE  # the default file, in the user's data folder
+    assert invoke(*command).exit_code == output.EXIT_STORE  # the default file, in the user's data folder
     assert list(tmp_path.rglob("*.db*")) == []
 
 
