@@ -113,7 +113,7 @@ def read_image(text: str, *, url: str | None = None, md5: str | None = None) -> 
     if md5 is not None:
         msg = "--md5: it goes with a URL; of a file it is computed."
         raise ValueError(msg)
-    if Path(text).exists():
+    if text and Path(text).exists():
         return Image.from_file(text, url=url)
     if _MD5.fullmatch(text):
         return Image(md5=text, url=url)
