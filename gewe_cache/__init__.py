@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ImageRefused,
         InvalidImage,
         InvalidXml,
+        PublishFailed,
         RecipientUnavailable,
         SchemaOutdated,
         SchemaUnknown,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TooFast,
     )
     from gewe_cache.image import CachedImage, Image, SentImage
+    from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.counters import Stats
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
@@ -51,7 +53,9 @@ __all__ = [
     "ImageSender",
     "InvalidImage",
     "InvalidXml",
+    "LocalImage",
     "Pace",
+    "PublishFailed",
     "RecipientUnavailable",
     "SchemaOutdated",
     "SchemaUnknown",
@@ -69,6 +73,7 @@ _HOMES = {
     "Image": "gewe_cache.image",
     "Delivery": "gewe_cache.store.broadcasts",
     "ImageSender": "gewe_cache.broadcast.senders",
+    "LocalImage": "gewe_cache.local_image",
     "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",

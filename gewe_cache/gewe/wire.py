@@ -104,10 +104,10 @@ class Unknown:
 Outcome = Accepted | Refused | Unreached | Unknown
 
 
-def upload_request(app_id: str, to_wxid: str, img_url: str) -> Request:
+def upload_request(app_id: str, to_wxid: str, img_url: str, secrets: tuple[str, ...] = ()) -> Request:
     """Make a ``postImage`` call."""
     body = {"appId": app_id, "toWxid": to_wxid, "imgUrl": img_url}
-    return Request("upload", "/message/postImage", app_id, to_wxid, _encode(body), ())
+    return Request("upload", "/message/postImage", app_id, to_wxid, _encode(body), secrets)
 
 
 def forward_request(app_id: str, to_wxid: str, xml: str, aes_key: str) -> Request:
