@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.server_client import publish_to_server
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ __all__ = [
     "StoreError",
     "TokenRefused",
     "TooFast",
+    "publish_to_server",
 ]
 
 _HOMES = {
@@ -77,6 +79,7 @@ _HOMES = {
     "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",
+    "publish_to_server": "gewe_cache.sending.server_client",
 }
 
 

@@ -102,7 +102,7 @@ class ImageSender(sender.ImageSender):
         found: Broadcast,
         pace: Pace | None,
         on_delivery: OnDelivery | None,
-        image: Image | None,
+        image: Image | None = None,
     ) -> Broadcast:
         def work() -> Broadcast:
             given = self._transport if self._transport.is_given else None

@@ -17,6 +17,8 @@ from gewe_cache.server import answers
 from gewe_cache.server.access_log import line_of
 from gewe_cache.server.database_watch import DatabaseWatch
 from gewe_cache.server.exchange import BodyTooLongError, BodyTooSlowError, ClientLeftError, Exchange
+from gewe_cache.server.file_calls import FileCalls, is_of_files
+from gewe_cache.server.files import Files
 from gewe_cache.server.metrics import Metrics
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.post_image import PostImageCalls
@@ -56,8 +58,10 @@ class ServerApp:
         self.shared = Shared(settings.database, self.metrics.database_errors.inc, tuning)
         self._watch = DatabaseWatch(self.shared, settings.ttl)
         self._upstream = PassThrough(settings.upstream, settings.pass_timeout)
-        self._senders = Senders(settings, self.shared, tuning)
-        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics)
+        files = Files(settings.public_url, settings.limits)
+        self._file_calls = FileCalls(settings, files)
+        self._senders = Senders(settings, self.shared, files.publish, tuning)
+        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics, files)
         self._own = self._own_app()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._is_ending = False
@@ -66,7 +70,8 @@ class ServerApp:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             return
-        if scope["path"] in _HEALTH or scope["path"].startswith(_OWN_PREFIX):
+        path: str = scope["path"]
+        if path in _HEALTH or (path.startswith(_OWN_PREFIX) and not is_of_files(path)):
             await self._own(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings.limits)
@@ -120,6 +125,9 @@ class ServerApp:
         problem = _problem_of(exchange)
         if problem is not None:
             await exchange.answer(problem)
+            return
+        if is_of_files(exchange.path):
+            await self._file_calls.serve(exchange)
             return
         base_path = find_base_path(exchange.method, exchange.target)
         if base_path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
 from datetime import UTC, datetime
@@ -105,7 +106,9 @@ def test_all_names_every_public_name_and_no_other() -> None:
     public = {
         name
         for name, value in vars(gewe_cache).items()
-        if not name.startswith("_") and isinstance(value, type) and value.__module__.startswith("gewe_cache")
+        if not name.startswith("_")
+        and (isinstance(value, type) or inspect.isfunction(value))
+        and value.__module__.startswith("gewe_cache")
     }
     assert public == set(gewe_cache.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Poster'"):
