@@ -71,7 +71,7 @@ class Image:
         return cls.of_local(LocalImage.of_file(path), url)
 
     @classmethod
-    def from_bytes(cls, data: bytes, url: str | None = None) -> Image:
+    def from_bytes(cls, data: bytes | bytearray | memoryview, url: str | None = None) -> Image:
         """Name an image by the md5 of its bytes, which are kept; otherwise as ``from_file``."""
         return cls.of_local(LocalImage.of_bytes(data), url)
 

@@ -56,7 +56,7 @@ class LocalImage:
             return cls(md5, file.tell(), content_type, absolute)
 
     @classmethod
-    def of_bytes(cls, data: bytes) -> LocalImage:
+    def of_bytes(cls, data: bytes | bytearray | memoryview) -> LocalImage:
         """Keep bytes as they are now."""
         kept = bytes(data)
         return cls(new_md5(kept).hexdigest(), len(kept), sniff(kept[:_HEAD_BYTES]), None, kept)

@@ -58,10 +58,10 @@ class ServerApp:
         self.shared = Shared(settings.database, self.metrics.database_errors.inc, tuning)
         self._watch = DatabaseWatch(self.shared, settings.ttl)
         self._upstream = PassThrough(settings.upstream, settings.pass_timeout)
-        files = Files(settings.public_url, settings.limits)
-        self._file_calls = FileCalls(settings, files)
-        self._senders = Senders(settings, self.shared, files.publish, tuning)
-        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics, files)
+        self._files = Files(settings.public_url, settings.limits)
+        self._file_calls = FileCalls(settings, self._files)
+        self._senders = Senders(settings, self.shared, self._files.publish, tuning)
+        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics, self._files)
         self._own = self._own_app()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._is_ending = False
@@ -84,6 +84,11 @@ class ServerApp:
             self._under_way.discard(task)
             if self._lines is not None:
                 self._lines.write(line_of(exchange, time.monotonic() - began, self._settings.token_headers))
+
+    @property
+    def is_hosting(self) -> bool:
+        """Tell whether a send is under way for which GeWe may yet fetch a file from here."""
+        return self._files.is_lending
 
     def begin_end(self) -> None:
         """Tell load balancers that no more is to come."""

@@ -89,6 +89,11 @@ class Files:
         self._kept: dict[str, _Kept] = {}
         self._bytes = 0
 
+    @property
+    def is_lending(self) -> bool:
+        """Tell whether a send of a file is under way."""
+        return any(kept.users for kept in self._kept.values())
+
     @contextmanager
     def reading(self) -> Iterator[Room]:
         """Make room for a body, as it comes."""
