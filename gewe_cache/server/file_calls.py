@@ -52,7 +52,7 @@ class FileCalls:
             BodyTooLongError, BodyTooSlowError, ClientLeftError: nothing is kept.
         """
         exchange.noted.path = FILES_PATH
-        if exchange.target == _PATH:
+        if exchange.target.partition(b"?")[0] == _PATH:
             await exchange.answer(await self._take(exchange))
             return
         exchange.noted.path = f"{FILES_PATH}/***"  # the rest is all that it takes to fetch the image
