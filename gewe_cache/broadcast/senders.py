@@ -93,7 +93,7 @@ class ImageSender(sender.ImageSender):
             ImageRefused, InvalidImage, PublishFailed, StoreError: as for ``broadcast``.
         """
         with broadcasts_of(self._live()) as opened:
-            found = _find(opened, broadcast_id, resend_unknown=resend_unknown)
+            found = _find(opened, broadcast_id, image, resend_unknown=resend_unknown)
             return self._work(opened, found, pace, on_delivery, image)
 
     def _work(
@@ -151,7 +151,7 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         """Go on with a broadcast; see ``ImageSender.resume_broadcast``."""
         core = self._live()
         with broadcasts_of(core) as opened:
-            found = await asyncio.to_thread(_find, opened, broadcast_id, resend_unknown=resend_unknown)
+            found = await asyncio.to_thread(_find, opened, broadcast_id, image, resend_unknown=resend_unknown)
             return await opened.run(found, self._driver, pace=pace, listener=_listener(on_delivery), given=image)
 
 
@@ -188,8 +188,8 @@ def _begin(
     return opened.find(plan.broadcast_id)
 
 
-def _find(opened: Broadcasts, broadcast_id: int, *, resend_unknown: bool) -> Broadcast:
-    found = opened.check_resumable(broadcast_id)
+def _find(opened: Broadcasts, broadcast_id: int, image: Image | None, *, resend_unknown: bool) -> Broadcast:
+    found = opened.check_resumable(broadcast_id, image)
     if resend_unknown:
         opened.resend_unknown(broadcast_id)
     return found

@@ -148,11 +148,11 @@ class Broadcasts:
             raise ValueError(msg)
         return found
 
-    def check_resumable(self, broadcast_id: int) -> Broadcast:
-        """Give a broadcast that this sender may go on with.
+    def check_resumable(self, broadcast_id: int, given: Image | None = None) -> Broadcast:
+        """Give a broadcast that this sender may go on with, with the image that is ``given``, if one is.
 
         Raises:
-            ValueError: there is none, it is cancelled, or it was begun with another base URL or scope.
+            ValueError: there is none, it is cancelled, or it was begun with another base URL, scope or image.
         """
         found, settings = self.find(broadcast_id), self.core.settings
         if found.state == "cancelled":
@@ -169,6 +169,7 @@ class Broadcasts:
                     f"Nothing was sent. Pass {option} {theirs} ({name}=)."
                 )
                 raise ValueError(msg)
+        image_of(found, given)
         return found
 
     def shares(self, broadcast_id: int) -> list[Share]:

@@ -165,15 +165,15 @@ def resume(  # noqa: PLR0913, PLR0917 - one argument an option
     """
     with errors_as_exit_codes():
         settings = _settings(None, token_file, base_url, token_header, scope, ttl, timeout, ignore_query, database)
+        given = None if image is None else Image.from_file(image)
         with _opened(settings, read_server(server)) as opened, _interruptible(opened) as interrupts:
-            found = opened.check_resumable(broadcast_id)
+            found = opened.check_resumable(broadcast_id, given)
             if resend_unknown and found.unknown:
                 question = f"Send again to {found.unknown:,} who may have the image already?"
                 confirm(question, yes=yes)
                 opened.resend_unknown(broadcast_id)
             interrupts.check()
             shares = opened.shares(broadcast_id)
-            given = None if image is None else Image.from_file(image)
             exit_code = _work(opened, found, shares, read_pace(pace), interrupts, given, as_json=json)
     raise typer.Exit(exit_code)
 

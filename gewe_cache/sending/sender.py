@@ -66,8 +66,8 @@ class ImageSender:
         ignore_query: names of query parameters left out of an image's key, such as a signature.
         http_client: an ``httpx.Client`` or ``httpx2.Client`` to use instead of our own; it is not closed.
         publish: called with a ``LocalImage`` when a local image has to be uploaded; returns the URL from which GeWe
-            can fetch it, used for that upload alone and not kept. Called once an upload. What it raises becomes
-            ``PublishFailed``, and nothing was sent.
+            can fetch it, used for that upload alone and not kept. Called once an upload, for different images at
+            once by several threads. What it raises becomes ``PublishFailed``, and nothing was sent.
 
     Raises:
         ValueError: naming the argument that is unusable.

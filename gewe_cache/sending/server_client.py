@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gewe_cache.errors import DeliveryUnknown, GeweUnreachable, InvalidImage, PublishFailed
 from gewe_cache.gewe.transport import SyncTransport
-from gewe_cache.gewe.wire import Accepted, Refused, Reply, Unreached, read_reply, upload_request
+from gewe_cache.gewe.wire import Accepted, Refused, Reply, Unknown, Unreached, read_reply, upload_request
 from gewe_cache.image import SentImage
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, check_origin, check_token, check_token_header, utc_now
 from gewe_cache.text import one_line
@@ -16,7 +16,7 @@ from gewe_cache.text import one_line
 if TYPE_CHECKING:
     from gewe_cache.gewe.transport import Posted
     from gewe_cache.gewe.wire import Request
-    from gewe_cache.image import Image
+    from gewe_cache.image import Image, Route
     from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.publishing import Publisher
     from gewe_cache.settings import Settings
@@ -97,13 +97,14 @@ class ServerClient:
         outcome = self._outcome(request, posted)
         if isinstance(outcome, Refused):
             raise outcome.error
-        if not isinstance(outcome, Accepted):
-            raise DeliveryUnknown(to_wxid, self._app_id, "upload", began_at, outcome.reason)
         cache = posted.headers.get("x-gewe-cache", "") if isinstance(posted, Reply) else ""
+        route: Route = "forward" if cache == "forward" else "upload"
+        if not isinstance(outcome, Accepted):
+            raise DeliveryUnknown(to_wxid, self._app_id, route, began_at, outcome.reason)
         return SentImage(
             to_wxid=to_wxid,
             app_id=self._app_id,
-            route="forward" if cache == "forward" else "upload",
+            route=route,
             msg_id=outcome.msg_id,
             new_msg_id=outcome.new_msg_id,
             create_time=outcome.create_time,
@@ -124,7 +125,7 @@ class ServerClient:
             url = self._handed_in[image.local.md5] = _hand_in(self._transport, self._origin, self._headers, image.local)
         return url
 
-    def _outcome(self, request: Request, posted: Posted) -> Any:  # noqa: ANN401 - Accepted, Refused or Unknown
+    def _outcome(self, request: Request, posted: Posted) -> Accepted | Refused | Unknown:
         if isinstance(posted, Unreached):
             raise GeweUnreachable(_unreached(self._origin, posted))
         if not isinstance(posted, Reply):

@@ -67,19 +67,24 @@ class FileCalls:
         if self._files.public_url is None:
             return answers.bad_request(409, _NO_PUBLIC_URL)
         try:
-            with self._files.reading() as room:
-                content = bytearray()
-                async for chunk in exchange.chunks():
-                    room.take(len(chunk))
-                    content += chunk
-                if not _is_image(exchange.headers, content):
-                    return answers.bad_request(415, _NO_IMAGE)
-                room.give_back()
-                hosted = self._files.host(bytes(content))
+            content = await self._read(exchange)
+            if not _is_image(exchange.headers, content):
+                return answers.bad_request(415, _NO_IMAGE)
+            hosted = self._files.host(content)
         except NoRoomError:
             return answers.bad_request(503, _NO_ROOM)
         exchange.noted.more.update(file_md5=hosted.md5)
         return Answer(201, json.dumps(self._told(hosted)).encode("ascii"))
+
+    async def _read(self, exchange: Exchange) -> bytes:
+        content = bytearray()
+        try:
+            async for chunk in exchange.chunks():
+                self._files.take_room(len(chunk))
+                content += chunk
+        finally:
+            self._files.give_room_back(len(content))
+        return bytes(content)
 
     def _told(self, hosted: HostedImage) -> dict[str, object]:
         return {
@@ -106,9 +111,9 @@ class FileCalls:
         await exchange.write(b"", is_last=True)
 
 
-def _is_image(headers: Headers, content: bytearray) -> bool:
+def _is_image(headers: Headers, content: bytes) -> bool:
     is_encoded = any(name == b"content-encoding" for name, _ in headers)
-    return not is_encoded and sniff(bytes(content[:32])) in EXTENSIONS
+    return not is_encoded and sniff(content[:32]) in EXTENSIONS
 
 
 def _headers_of(hosted: HostedImage) -> list[tuple[bytes, bytes]]:

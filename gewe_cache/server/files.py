@@ -56,29 +56,6 @@ class Lent:
     is_sent: bool = False
 
 
-class Room:
-    """The bytes of one body that is being read."""
-
-    def __init__(self, files: Files) -> None:
-        """Take none yet."""
-        self._files = files
-        self._size = 0
-
-    def take(self, size: int) -> None:
-        """Take some more.
-
-        Raises:
-            NoRoomError: there are too many already.
-        """
-        self._files.count_bytes(size)
-        self._size += size
-
-    def give_back(self) -> None:
-        """Give all back."""
-        self._files.count_bytes(-self._size)
-        self._size = 0
-
-
 class Files:
     """What is hosted. Belongs to one event loop."""
 
@@ -94,24 +71,19 @@ class Files:
         """Tell whether a send of a file is under way."""
         return any(kept.users for kept in self._kept.values())
 
-    @contextmanager
-    def reading(self) -> Iterator[Room]:
-        """Make room for a body, as it comes."""
-        room = Room(self)
-        try:
-            yield room
-        finally:
-            room.give_back()
-
-    def count_bytes(self, size: int) -> None:
-        """Count bytes that are held from now on, or no longer.
+    def take_room(self, size: int) -> None:
+        """Make room for some more bytes of a body that is being read.
 
         Raises:
-            NoRoomError: there are too many already.
+            NoRoomError: too many are held already.
         """
-        if size > 0 and self._bytes + size > self._limits.file_bytes:
+        if self._bytes + size > self._limits.file_bytes:
             raise NoRoomError
         self._bytes += size
+
+    def give_room_back(self, size: int) -> None:
+        """Hold these bytes no longer."""
+        self._bytes -= size
 
     def host(self, content: bytes) -> HostedImage:
         """Keep an image until it has been sent, or has expired.
@@ -124,7 +96,7 @@ class Files:
         local = LocalImage.of_bytes(content)
         url = f"{self.public_url}{FILES_PATH}/{secrets.token_urlsafe(_RANDOM_BYTES)}/{local.name}"
         hosted = HostedImage(local.md5, local.size, local.content_type, None, content, url)
-        self.count_bytes(hosted.size)
+        self.take_room(hosted.size)
         self._keep(hosted)
         return hosted
 

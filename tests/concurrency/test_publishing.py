@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gewe_cache import AsyncImageSender, Image, LocalImage
+from gewe_cache import AsyncImageSender, Image, ImageSender, LocalImage
 from gewe_cache.sandbox import Fault
 from gewe_cache.sandbox.images import draw
 from tests.concurrency.crews import (
@@ -131,6 +131,22 @@ def test_a_sync_function_runs_off_the_loop(crews: Crews, publisher: Publisher, u
     assert outcome(crew.send("wxid_other", url, app_id="wx_sandbox_2")) == "upload"
     publisher.may_go_on.set()
     assert outcome(leader) == "upload"
+
+
+def test_ctrl_c_in_it_lets_go_of_all(sandbox: Sandbox, sqlite_url: str, publisher: Publisher) -> None:
+    presses = [KeyboardInterrupt()]
+
+    def publish(image: LocalImage) -> str:
+        if presses:
+            raise presses.pop()
+        return sandbox.add_image(image.name, image.read())
+
+    with ImageSender(**settings(sandbox, sqlite_url, publish=publish)) as sender:
+        with pytest.raises(KeyboardInterrupt):
+            sender.send_image("wxid_1", publisher.image)
+        assert is_idle(sender._core.parts)
+        assert sender.send_image("wxid_2", publisher.image).route == "upload"
+    assert delivered(sandbox) == ["wxid_2"]
 
 
 async def test_who_is_cancelled_stops_at_once_and_another_takes_over(
