@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import platformdirs
 import pytest
 
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
     from gewe_cache.store.engine import Database
 
 _GIVEN_SERVER = os.environ.get(POSTGRES_SETTING)
+
+# A busy machine decides nothing.
+hypothesis.settings.register_profile(
+    "gewe_cache", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("gewe_cache")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tried on children: a suite begun in the background ignores it, and so would they."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
