@@ -84,7 +84,7 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
     the token, the device, the image or the pace does. What may have been sent is never sent again by itself.
 
     A local file that is in the cache is forwarded; one that is not needs --url, or --server: then all is sent through
-    that server, with its cache and its queues.
+    that server, with its cache and its queues (--timeout is then of a whole send, 600 by default).
     """
     with errors_as_exit_codes():
         recipients = _read_recipients(to)
