@@ -32,7 +32,7 @@ from gewe_cache.store.guard import describe
 from gewe_cache.store.ledger import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -325,8 +325,7 @@ class Broadcasts:
         duplicates = broadcasts.count_duplicates(connection, broadcast_id, given)
         shares = tuple(broadcasts.shares(connection, broadcast_id))
         repeats = broadcasts.find_repeats(connection, broadcast_id, self._now(connection))
-        duration = max(pace.estimate(share.friends, share.groups) for share in shares)
-        return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration)
+        return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration_of(shares, pace))
 
     def _open(self, connection: Connection, broadcast_id: int, *, again: bool) -> Repeats | None:
         broadcasts.lock(connection)
@@ -358,6 +357,11 @@ class Broadcasts:
             longest_pause=longest_pause(pace),
             ready_after_lost=pace.ready_after_lost,
         )
+
+
+def duration_of(shares: Sequence[Share], pace: Pace) -> timedelta:
+    """Give how long the pauses of the slowest device take, GeWe's own time not counted."""
+    return max((pace.estimate(share.friends, share.groups) for share in shares), default=timedelta(0))
 
 
 @contextmanager

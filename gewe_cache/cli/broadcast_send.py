@@ -13,12 +13,13 @@ import typer
 from gewe_cache.broadcast.pace import Pace
 from gewe_cache.broadcast.recipients import from_lines
 from gewe_cache.broadcast.run import Limits, Listener
-from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of
+from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of, duration_of
 from gewe_cache.cli.broadcast_view import (
     broadcast_as_json,
     plan_as_json,
     print_plan,
     print_report,
+    print_rest,
     view_of,
 )
 from gewe_cache.cli.inputs import (
@@ -173,8 +174,11 @@ def resume(  # noqa: PLR0913, PLR0917 - one argument an option
                 confirm(question, yes=yes)
                 opened.resend_unknown(broadcast_id)
             interrupts.check()
-            shares = opened.shares(broadcast_id)
-            exit_code = _work(opened, found, shares, read_pace(pace), interrupts, given, as_json=json)
+            found, shares = opened.find(broadcast_id), opened.shares(broadcast_id)
+            chosen_pace = read_pace(pace) or Pace.from_json(found.pace)
+            if not json:
+                print_rest(found, duration_of(shares, chosen_pace), pace or "as it was begun")
+            exit_code = _work(opened, found, shares, chosen_pace, interrupts, given, as_json=json)
     raise typer.Exit(exit_code)
 
 
@@ -279,14 +283,14 @@ def _work(
     opened: Broadcasts,
     found: Broadcast,
     shares: Sequence[Share],
-    pace: Pace | None,
+    pace: Pace,
     interrupts: Interrupts,
     image: Image | None,
     *,
     as_json: bool,
 ) -> int:
     if not as_json:
-        print_line(f"Broadcast {found.id}. Ctrl-C lets the sends under way finish.")
+        print_line(f"Broadcast {found.id}. Ctrl-C lets the sends under way finish; three times, it ends at once.")
     began = time.monotonic()
     try:
         with view_of(shares, as_json=as_json) as view:
