@@ -8,13 +8,13 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test browser check lint format types imports clients soak clean
+.PHONY: demo test browser check lint format types imports clients soak bench bench-full bench-smoke clean
 
 demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
 	$(BIN)/gewe-cache demo
 
 test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 browser: $(VENV)/.test-ready  ## the admin page in a real Chromium, which is not installed by this
 	$(BIN)/python -m pytest tests/browser
@@ -33,11 +33,22 @@ types: $(VENV)/.test-ready
 imports: $(VENV)/.test-ready
 	$(BIN)/lint-imports
 
-clients: $(VENV)/.test-ready  ## the published clients that the proxy is tested with, each in .venv-clients/
+clients: $(VENV)/.test-ready  ## the published clients that proxy and adapters are tested with, each in .venv-clients/
 	$(BIN)/python -m tests.clients.install
 
 soak: $(VENV)/.test-ready  ## 10 minutes of 200 clients on the proxy, while GeWe's server and PostgreSQL are killed
 	$(BIN)/python -m tests.server.soak 600 200
+
+bench: $(VENV)/.bench-ready  ## what it costs and what it saves, side by side, into benchmarks/results/: minutes
+	$(BIN)/python -m benchmarks --scale quick
+	$(BIN)/python -m benchmarks.report
+
+bench-full: $(VENV)/.bench-ready  ## the same with more rounds and sizes: an hour or so
+	$(BIN)/python -m benchmarks --scale full
+	$(BIN)/python -m benchmarks.report
+
+bench-smoke: $(VENV)/.bench-ready  ## shows that the benchmarks run; its figures judge nothing
+	$(BIN)/python -m benchmarks --scale smoke --only sends lookups --into $(VENV)/bench-smoke
 
 clean:
 	$(PYTHON) -c "import shutil; [shutil.rmtree(name, ignore_errors=True) for name in ('$(VENV)', '.venv-clients')]"
@@ -53,4 +64,8 @@ $(VENV)/.demo-ready: $(VENV)/.venv-ready pyproject.toml
 
 $(VENV)/.test-ready: $(VENV)/.demo-ready pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
+	$(PYTHON) -c "open('$@', 'w').close()"
+
+$(VENV)/.bench-ready: $(VENV)/.test-ready pyproject.toml
+	$(BIN)/python -m pip install --quiet --group bench
 	$(PYTHON) -c "open('$@', 'w').close()"

@@ -49,6 +49,7 @@ EXIT_CODES = {
 }
 
 _MAX_ERROR_LENGTH = 2000
+_WIDTH_OF_NO_TERMINAL = 80
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -58,7 +59,7 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _close_stdout_quietly()
+        close_stdout_quietly()
         raise typer.Exit(EXIT_FAILURE) from None
     except (errors.GeweCacheError, ValueError, OSError, sqlite3.Error) as error:
         fail(describe_error(error), exit_code_of(error))
@@ -115,7 +116,8 @@ def console() -> Console:
     """Give a console on the present standard output; user data goes through ``escaped`` first."""
     from rich.console import Console  # noqa: PLC0415 - slow, and not needed for JSON
 
-    return Console(highlight=False, emoji=False)
+    found = Console(highlight=False, emoji=False)
+    return found if found.width > 0 else Console(highlight=False, emoji=False, width=_WIDTH_OF_NO_TERMINAL)
 
 
 def print_line(text: str = "") -> None:
@@ -130,6 +132,12 @@ def print_json(value: object) -> None:
     if not _fits_stdout(harmless):
         harmless = json.dumps(value, default=_to_json)
     typer.echo(harmless)
+
+
+def close_stdout_quietly() -> None:
+    """Give up standard output, which takes no more: else Python complains once more when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_output_safe() -> None:
@@ -190,12 +198,6 @@ def _is_database_error(error: BaseException) -> bool:
         return True
     exc = sys.modules.get("sqlalchemy.exc")
     return exc is not None and isinstance(error, exc.SQLAlchemyError)
-
-
-def _close_stdout_quietly() -> None:
-    # The reader (head, less) has gone; without this Python complains once more when it exits.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _CODES_BY_ERROR: tuple[tuple[type[BaseException], int], ...] = (

@@ -27,7 +27,8 @@ from gewe_cache.server.access_log import JsonLines
 from gewe_cache.server.app import ServerApp
 from gewe_cache.server.run import listen, url_of
 from gewe_cache.server.run import serve as serve_until
-from gewe_cache.server.settings import TOKEN_HEADERS, Limits, ServerSettings, check_upstream
+from gewe_cache.server.settings import TOKEN_HEADERS, Limits, ServerSettings
+from gewe_cache.settings import check_origin
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="The port to listen on; 0 takes a free one.")
     ] = _DEFAULT_PORT,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            metavar="URL",
+            help="The address by which GeWe's server reaches this one: local images are hosted below it until sent.",
+            show_default=False,
+        ),
+    ] = None,
     database: DatabaseOption = None,
     scope: SenderScopeOption = None,
     ttl: TtlOption = None,
@@ -117,7 +127,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     with errors_as_exit_codes():
         password = read_admin_password(admin_password_file)
         settings = ServerSettings(
-            upstream=check_upstream(upstream),
+            upstream=check_origin("--upstream", upstream, "http://api.geweapi.com"),
             database=database,
             scope=scope,
             ttl=read_ttl(ttl),
@@ -125,6 +135,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
             ignore_query=read_ignored(ignore_query),
             token_headers=(*TOKEN_HEADERS, *(token_header or ())),
             pass_timeout=pass_timeout,
+            public_url=public_url,
             limits=Limits(
                 connections=max_connections,
                 body_bytes=max_body,

@@ -73,7 +73,7 @@ def line_of(exchange: Exchange, seconds: float, token_headers: Sequence[str]) ->
         "event": "request",
         "client": exchange.client,
         "method": exchange.method,
-        "path": one_line(redact(exchange.target.partition(b"?")[0].decode("latin-1"), secrets)),
+        "path": one_line(redact(noted.path or exchange.target.partition(b"?")[0].decode("latin-1"), secrets)),
         "status": noted.status,
         "seconds": round(seconds, 4),
         "received": noted.received,

@@ -17,6 +17,8 @@ from gewe_cache.server import answers
 from gewe_cache.server.access_log import line_of
 from gewe_cache.server.database_watch import DatabaseWatch
 from gewe_cache.server.exchange import BodyTooLongError, BodyTooSlowError, ClientLeftError, Exchange
+from gewe_cache.server.file_calls import FileCalls, is_of_files
+from gewe_cache.server.files import Files
 from gewe_cache.server.metrics import Metrics
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.post_image import PostImageCalls
@@ -58,9 +60,13 @@ class ServerApp:
         self.shared = Shared(settings.database, self.metrics.database_errors.inc, tuning)
         self._watch = DatabaseWatch(self.shared, settings.ttl)
         self._upstream = PassThrough(settings.upstream, settings.pass_timeout)
-        self._senders = Senders(settings, self.shared, tuning)
+        self._files = Files(settings.public_url, settings.limits)
+        self._file_calls = FileCalls(settings, self._files)
+        self._senders = Senders(settings, self.shared, self._files.publish, tuning)
         self._troubles = Troubles()
-        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics, self._troubles)
+        self._post_image = PostImageCalls(
+            settings, self._senders, self._upstream, self.metrics, self._files, self._troubles
+        )
         self._admin = self._admin_site(tuning)
         self._own = self._own_app()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -70,7 +76,9 @@ class ServerApp:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             return
-        if scope["path"] in (*_HEALTH, _OWN_PREFIX) or scope["path"].startswith(f"{_OWN_PREFIX}/"):
+        path: str = scope["path"]
+        is_own = path in (*_HEALTH, _OWN_PREFIX) or path.startswith(f"{_OWN_PREFIX}/")
+        if is_own and not is_of_files(path):
             await self._own(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings.limits)
@@ -83,6 +91,11 @@ class ServerApp:
             self._under_way.discard(task)
             if self._lines is not None:
                 self._lines.write(line_of(exchange, time.monotonic() - began, self._settings.token_headers))
+
+    @property
+    def is_hosting(self) -> bool:
+        """Tell whether a send is under way for which GeWe may yet fetch a file from here."""
+        return self._files.is_lending
 
     def begin_end(self) -> None:
         """Tell load balancers that no more is to come."""
@@ -126,6 +139,9 @@ class ServerApp:
         problem = _problem_of(exchange)
         if problem is not None:
             await exchange.answer(problem)
+            return
+        if is_of_files(exchange.path):
+            await self._file_calls.serve(exchange)
             return
         base_path = find_base_path(exchange.method, exchange.target)
         if base_path is not None:

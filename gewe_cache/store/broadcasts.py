@@ -214,6 +214,14 @@ def find(connection: Connection, broadcast_id: int, now: datetime, lane_length: 
     return found[0] if found else None
 
 
+def last_end(connection: Connection, broadcast_id: int) -> datetime | None:
+    """Give when the last send of a broadcast ended, as far as any has."""
+    ended_at: datetime | None = connection.scalar(
+        select(func.max(deliveries.c.ended_at)).where(deliveries.c.broadcast_id == broadcast_id)
+    )
+    return ended_at
+
+
 def list_latest(
     connection: Connection, limit: int, now: datetime, lane_length: timedelta, *, before: int | None = None
 ) -> list[Broadcast]:

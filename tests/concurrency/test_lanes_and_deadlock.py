@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -41,8 +42,8 @@ def _other(sandbox: Sandbox, number: int = 0) -> str:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_sends_of_a_device_never_overlap_and_those_of_others_do(kind: str, sqlite_url: str) -> None:
-    with Sandbox(delays=Delays(call_seconds=0.01)) as sandbox, Crews(sandbox, sqlite_url) as crews:
+def test_sends_of_a_device_never_overlap_and_those_of_others_do(kind: str, shared_file: str) -> None:
+    with Sandbox(delays=Delays(call_seconds=0.01)) as sandbox, Crews(sandbox, shared_file) as crews:
         crew = crews.make(kind)
         images = [_other(sandbox, number) for number in range(3)]
         sends = [
@@ -192,13 +193,15 @@ def test_who_leaves_a_queue_passes_its_turn(crews: Crews, sandbox: Sandbox, url:
     first = crew.send("wxid_first", url, app_id=_CROWDED)
     plan.wait_reached()
     other = _other(sandbox)
-    leaving = crew.send_within(PATIENCE if way == "cancelled" else 0.05, "wxid_gone", other, _CROWDED)
-    until(lambda: queued(crew.parts, _CROWDED) == 1 or leaving.done())
+    limit = asyncio.Timeout(None)
+    leaving = crew.send_within(limit, "wxid_gone", other, _CROWDED)
+    until(lambda: queued(crew.parts, _CROWDED) == 1)
     staying = crew.send("wxid_stays", other, app_id=_CROWDED)
+    until(lambda: queued(crew.parts, _CROWDED) == 2)
     if way == "cancelled":
-        until(lambda: queued(crew.parts, _CROWDED) == 2)
         assert leaving.cancel()
     else:
+        crew.run_out(limit)
         assert isinstance(leaving.exception(PATIENCE), TimeoutError)
     until(lambda: queued(crew.parts, _CROWDED) == 1)
     plan.release()

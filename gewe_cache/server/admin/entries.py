@@ -227,9 +227,10 @@ def _sort(name: str) -> Sort:
 def _images_of(entry: ListedEntry) -> list[Image]:
     """Give the names of an entry's image; a row may hold what no send would accept."""
     images = []
-    for names in ({"url": entry.url}, {"md5": entry.md5}):
-        with suppress(InvalidImage):
-            images.append(Image(**names))
+    with suppress(InvalidImage):
+        images.append(Image(url=entry.url))
+    with suppress(InvalidImage):
+        images.append(Image(md5=entry.md5))
     return images
 
 
