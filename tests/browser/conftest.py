@@ -36,6 +36,7 @@ _OPTIONS = (
     "--disable-sync",
 )
 _PATIENCE_MS = 20_000
+_LEFT = "net::ERR_ABORTED"  # the page was left meanwhile
 
 
 class Watched:
@@ -50,7 +51,7 @@ class Watched:
         page.on("console", lambda message: self._note(message.type in {"error", "warning"}, message.text))
         page.on("pageerror", lambda error: self._note(True, str(error)))  # noqa: FBT003
         page.on("request", lambda request: self._note(not self._is_ours(request.url), request.url))
-        page.on("requestfailed", lambda request: self._note(not request.is_navigation_request(), request.url))
+        page.on("requestfailed", lambda request: self._note(request.failure != _LEFT, request.url))
 
     def open(self, path: str = "") -> Page:
         """Open a page below the prefix."""
