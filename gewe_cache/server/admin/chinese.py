@@ -99,7 +99,7 @@ CHINESE: Final = {
     "sent": "已发",
     "refused": "被拒绝",
     "unknown": "未知",
-    "unreached": "未送达",
+    "unreached": "未到达",
     "sending": "发送中",
     "pending": "待发",
     "duplicates dropped: {count}": "去掉重复 {count} 个",

@@ -13,7 +13,7 @@ from gewe_cache.log import Log
 from gewe_cache.server.admin.attempts import Attempts
 from gewe_cache.server.admin.guard import COOKIE
 from gewe_cache.server.admin.sessions import LIFETIME
-from gewe_cache.server.admin.words import later, say
+from gewe_cache.server.admin.words import say
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = Log("gewe_cache.server")
 
-_USER: Final = AdminUser(later("Log out"))
+_USER: Final = AdminUser("admin")
 
 
 class PasswordLogin(BaseAuthProvider):

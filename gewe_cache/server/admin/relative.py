@@ -21,9 +21,6 @@ _WRITERS: Final = (
     "static_url",
     "list_url",
     "detail_url",
-    "edit_url",
-    "create_url",
-    "import_url",
     "back_url",
     "breadcrumb_list_url",
 )
