@@ -12,7 +12,7 @@ from benchmarks import report
 from benchmarks.figures import RESULTS, Results
 
 _ROOT = Path(__file__).parents[2]
-_FIGURE: Final = re.compile(r"÷|\d\s*(?:×|µs|ms\b|MB\b|/s\b)")
+_FIGURE: Final = re.compile(r"÷|\d ?(?:×|µs)")
 _PLOT: Final = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _PATH: Final = re.compile(r"""(?<![\w./:])(?:/(?:home|root|tmp|Users|work|var)\b|[A-Z]:\\)""")
 
