@@ -145,8 +145,28 @@ def read_token(token_file: str | None) -> str:
             msg = "token: set GEWE_TOKEN, or pass --token-file PATH (- for standard input)."
             raise ValueError(msg)
         return check_token(token)
-    content = sys.stdin.buffer.read() if token_file == "-" else Path(token_file).read_bytes()  # noqa: S105 - no token
-    return check_token(content.decode("utf-8-sig", errors="replace").strip())
+    return check_token(_read_secret(token_file))
+
+
+def read_admin_password(password_file: str | None) -> str | None:
+    """Read the admin page's password from a file, standard input or the environment; None where there is none.
+
+    Raises:
+        ValueError: the file is empty.
+        OSError: the file cannot be read.
+    """
+    if password_file is None:
+        return os.environ.get("GEWE_CACHE_ADMIN_PASSWORD") or None
+    password = _read_secret(password_file)
+    if not password:
+        msg = f"--admin-password-file: {password_file} is empty."
+        raise ValueError(msg)
+    return password
+
+
+def _read_secret(path: str) -> str:
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    return content.decode("utf-8-sig", errors="replace").strip()
 
 
 def read_server(server: str | None) -> str | None:

@@ -67,8 +67,7 @@ class JsonLines:
 
 def line_of(exchange: Exchange, seconds: float, token_headers: Sequence[str]) -> dict[str, Any]:
     """Give what the access log says of an exchange."""
-    named = {name.lower().encode("ascii") for name in token_headers}
-    secrets = tuple(value.decode("latin-1") for name, value in exchange.headers if name in named and value)
+    secrets = secrets_of(exchange, token_headers)
     noted = exchange.noted
     return {
         "event": "request",
@@ -81,6 +80,12 @@ def line_of(exchange: Exchange, seconds: float, token_headers: Sequence[str]) ->
         "sent": noted.sent,
         **{name: _told(value, secrets) for name, value in noted.more.items()},
     }
+
+
+def secrets_of(exchange: Exchange, token_headers: Sequence[str]) -> tuple[str, ...]:
+    """Give the tokens of a request."""
+    named = {name.lower().encode("ascii") for name in token_headers}
+    return tuple(value.decode("latin-1") for name, value in exchange.headers if name in named and value)
 
 
 def _told(value: object, secrets: tuple[str, ...]) -> object:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from gewe_cache.errors import DeliveryUnknown, GeweRefused, GeweUnreachable, InvalidImage, StoreError
 from gewe_cache.log import Log
 from gewe_cache.server import answers
+from gewe_cache.server.access_log import secrets_of
 from gewe_cache.server.exchange import ClientLeftError
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.reading import MAX_CALL_BYTES, find_account, read_post_image, read_wish
+from gewe_cache.server.troubles import Troubles
+from gewe_cache.text import redact
 
 if TYPE_CHECKING:
     from gewe_cache.gewe.pass_through import PassThrough
@@ -46,7 +49,13 @@ class PostImageCalls:
     """Serves ``postImage``."""
 
     def __init__(
-        self, settings: ServerSettings, senders: Senders, upstream: PassThrough, metrics: Metrics, files: Files
+        self,
+        settings: ServerSettings,
+        senders: Senders,
+        upstream: PassThrough,
+        metrics: Metrics,
+        files: Files,
+        troubles: Troubles,
     ) -> None:
         """Put the parts together."""
         self._settings = settings
@@ -54,6 +63,7 @@ class PostImageCalls:
         self._upstream = upstream
         self._metrics = metrics
         self._files = files
+        self._troubles = troubles
 
     async def serve(self, exchange: Exchange, base_path: bytes) -> None:
         """Send the image, or pass the request on where a sender cannot send it whole.
@@ -98,7 +108,7 @@ class PostImageCalls:
             self._note(exchange, "none", "left")
             raise
         except GeweRefused as error:
-            self._note(exchange, error.route or "none", "refused", ret=error.ret)
+            self._note(exchange, error.route or "none", "refused", told=error.words, ret=error.ret)
             return answers.refused(error)
         except (GeweUnreachable, InvalidImage, StoreError) as error:
             return self._nothing_sent(exchange, error)
@@ -122,9 +132,13 @@ class PostImageCalls:
         self._note(exchange, "none", "unreached", why=str(error))
         return answers.unreached(str(error))
 
-    def _note(self, exchange: Exchange, route: str, outcome: str, **more: object) -> None:
+    def _note(self, exchange: Exchange, route: str, outcome: str, *, told: str = "", **more: object) -> None:
         self._metrics.sends.labels(route, outcome).inc()
         exchange.noted.more.update(cache=route, outcome=outcome, **more)
+        if outcome not in {"accepted", "left"}:
+            secrets = secrets_of(exchange, self._settings.token_headers)
+            words = redact(told or str(more.get("why", "")), secrets)
+            self._troubles.note(words, exchange.noted.more)
 
     def _note_accepted(self, exchange: Exchange, sent: SentImage, seconds: float) -> None:
         self._note(exchange, sent.route, "accepted", new_msg_id=sent.new_msg_id)

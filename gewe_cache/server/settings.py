@@ -9,6 +9,8 @@ from gewe_cache.settings import check_base_url, make_settings
 
 TOKEN_HEADERS = ("X-GEWE-TOKEN", "VideosApi-token", "X-finder-TOKEN")
 
+_SHORTEST_PASSWORD = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -45,6 +47,9 @@ class ServerSettings:
         upstream: GeWe's origin, checked by ``check_origin``.
         pass_timeout: seconds that a request passed on may wait for its answer.
         public_url: by which GeWe's server reaches this one; None where no images are hosted.
+        admin_password: of the operator's page; without one there is no page.
+        admin_hosts: names by which the page is asked for, besides addresses and localhost, when it is reached
+            through loopback.
 
     Raises:
         ValueError: naming the argument.
@@ -60,11 +65,19 @@ class ServerSettings:
     pass_timeout: float = 120.0
     public_url: str | None = None
     limits: Limits = Limits()
+    admin_password: str | None = field(default=None, repr=False)
+    admin_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check now what each token's sender would refuse later."""
         if self.public_url is not None:
             object.__setattr__(self, "public_url", _check_public_url(self.public_url))
+        if self.admin_password is not None and len(self.admin_password) < _SHORTEST_PASSWORD:
+            msg = (
+                f"admin_password (GEWE_CACHE_ADMIN_PASSWORD, --admin-password-file): pass at least "
+                f"{_SHORTEST_PASSWORD} characters."
+            )
+            raise ValueError(msg)
         for token_header in self.token_headers:
             make_settings(
                 "not-a-token",

@@ -45,7 +45,7 @@ def test_a_bot_sends_through_it_and_each_request_is_a_json_line(world: World) ->
     assert routes == ["upload", "forward"]
     assert [line["cache"] for line in lines] == routes
     assert (code, rest) == (0, "")
-    assert problems.count("\n") == 1
+    assert problems.count("\n") == 2
     assert f"A bot's base URL: {base_url}" in problems
     assert world.sandbox.token not in problems + json.dumps(lines)
 
