@@ -8,13 +8,16 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test check lint format types imports clients soak bench bench-full bench-smoke clean
+.PHONY: demo test browser check lint format types imports clients soak bench bench-full bench-smoke clean
 
 demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
 	$(BIN)/gewe-cache demo
 
 test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+browser: $(VENV)/.test-ready  ## the admin page in a real Chromium, which is not installed by this
+	$(BIN)/python -m pytest tests/browser
 
 check: lint format types imports test  ## everything that CI holds
 
@@ -30,7 +33,7 @@ types: $(VENV)/.test-ready
 imports: $(VENV)/.test-ready
 	$(BIN)/lint-imports
 
-clients: $(VENV)/.test-ready  ## the published clients that the proxy is tested with, each in .venv-clients/
+clients: $(VENV)/.test-ready  ## the published clients that proxy and adapters are tested with, each in .venv-clients/
 	$(BIN)/python -m tests.clients.install
 
 soak: $(VENV)/.test-ready  ## 10 minutes of 200 clients on the proxy, while GeWe's server and PostgreSQL are killed

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gewe_cache.adapters import cached
     from gewe_cache.broadcast.pace import Pace
     from gewe_cache.broadcast.senders import AsyncImageSender, ImageSender
     from gewe_cache.errors import (
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         ImageRefused,
         InvalidImage,
         InvalidXml,
+        PublishFailed,
         RecipientUnavailable,
         SchemaOutdated,
         SchemaUnknown,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
         TooFast,
     )
     from gewe_cache.image import CachedImage, Image, SentImage
+    from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.server_client import publish_to_server
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
 __version__ = "0.1.0"
@@ -51,7 +55,9 @@ __all__ = [
     "ImageSender",
     "InvalidImage",
     "InvalidXml",
+    "LocalImage",
     "Pace",
+    "PublishFailed",
     "RecipientUnavailable",
     "SchemaOutdated",
     "SchemaUnknown",
@@ -60,6 +66,8 @@ __all__ = [
     "StoreError",
     "TokenRefused",
     "TooFast",
+    "cached",
+    "publish_to_server",
 ]
 
 _HOMES = {
@@ -69,9 +77,12 @@ _HOMES = {
     "Image": "gewe_cache.image",
     "Delivery": "gewe_cache.store.broadcasts",
     "ImageSender": "gewe_cache.broadcast.senders",
+    "LocalImage": "gewe_cache.local_image",
     "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",
+    "cached": "gewe_cache.adapters",
+    "publish_to_server": "gewe_cache.sending.server_client",
 }
 
 

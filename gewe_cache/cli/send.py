@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +17,14 @@ from gewe_cache.cli.inputs import (
     IgnoreQueryOption,
     JsonOption,
     SenderScopeOption,
+    ServerOption,
     TimeoutOption,
     TokenFileOption,
     TokenHeaderOption,
     TtlOption,
     read_ignored,
     read_image,
+    read_server,
     read_token,
     read_ttl,
 )
@@ -43,7 +45,8 @@ from gewe_cache.cli.output import (
     print_line,
 )
 from gewe_cache.errors import DeliveryUnknown, GeweCacheError, GeweRefused, RecipientUnavailable
-from gewe_cache.settings import DEFAULT_TOKEN_HEADER, check_name
+from gewe_cache.sending.server_client import ServerClient
+from gewe_cache.settings import DEFAULT_TOKEN_HEADER, check_name, make_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,6 +66,7 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
     md5: Annotated[
         str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
     ] = None,
+    server: ServerOption = None,
     app_id: AppIdOption = None,
     token_file: TokenFileOption = None,
     base_url: BaseUrlOption = None,
@@ -80,22 +84,32 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
 
     The token is read from GEWE_TOKEN or --token-file. A recipient's refusal does not stop the rest; a refusal of
     the token, the device, the image or the pace does. What may have been sent is never sent again by itself.
+
+    A local file that is in the cache is forwarded; one that is not needs --url, or --server: then all is sent through
+    that server, with its cache and its queues (--timeout is then of a whole send, 600 by default).
     """
     with errors_as_exit_codes():
         recipients = _read_recipients(to)
         chosen = read_image(image, url=url, md5=md5)
-        sender = ImageSender(
-            read_token(token_file),
-            app_id,
-            base_url=base_url,
-            token_header=token_header,
-            database=database,
-            scope=scope,
-            ttl=read_ttl(ttl),
-            timeout=timeout,
-            ignore_query=read_ignored(ignore_query),
-        )
-        with sender:
+        settings: dict[str, Any] = {
+            "base_url": base_url,
+            "token_header": token_header,
+            "database": database,
+            "scope": scope,
+            "ttl": None if ttl is None else read_ttl(ttl),
+            "timeout": timeout,
+            "ignore_query": read_ignored(ignore_query),
+        }
+        through = read_server(server)
+        sender: ImageSender | ServerClient
+        if through is None:
+            sender = ImageSender(read_token(token_file), app_id, **settings)
+        else:
+            _refuse_what_the_server_decides(md5=md5, database=database, scope=scope, ttl=ttl, ignore_query=ignore_query)
+            sender = ServerClient(
+                through, make_settings(read_token(token_file), app_id, tuning=None, **settings), timeout
+            )
+        with closing(sender):
             run = _Run(sender, chosen, recipients, as_json=json, refresh=refresh)
             try:
                 run.send_all()
@@ -108,7 +122,7 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
 class _Run:
     """One image on its way to its recipients."""
 
-    sender: ImageSender
+    sender: ImageSender | ServerClient
     image: Image
     recipients: Sequence[str]
     as_json: bool
@@ -151,7 +165,7 @@ class _Run:
         if len(self.recipients) > 1 and not self.as_json:
             parts = [f"{count} {outcome}" for outcome, count in self.counts.items()]
             complain(", ".join([*parts, f"{len(left)} not tried"] if left else parts) + ".")
-        if self.sender.stats().store_failures:
+        if isinstance(self.sender, ImageSender) and self.sender.stats().store_failures:
             complain("The cache was not kept: its database failed. gewe-cache -v send … tells why.")
 
     def _report_sent(self, sent: SentImage, seconds: float) -> None:
@@ -207,6 +221,14 @@ class _Run:
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
+
+def _refuse_what_the_server_decides(**options: object) -> None:
+    for name, value in options.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            msg = f"{option}: the server decides it; leave it out, or --server (GEWE_CACHE_SERVER). Nothing was sent."
+            raise ValueError(msg)
 
 
 def _read_recipients(to: Sequence[str]) -> Sequence[str]:

@@ -20,6 +20,7 @@ from gewe_cache import (
     ImageRefused,
     InvalidImage,
     InvalidXml,
+    PublishFailed,
     SchemaOutdated,
     SchemaUnknown,
     StoreError,
@@ -60,6 +61,7 @@ OTHERS: list[type[GeweCacheError]] = [
     GeweUnreachable,
     InvalidImage,
     InvalidXml,
+    PublishFailed,
     StoreError,
     SchemaOutdated,
     SchemaUnknown,
@@ -103,7 +105,7 @@ def test_all_names_every_public_name_and_no_other() -> None:
     public = {
         name
         for name, value in vars(gewe_cache).items()
-        if not name.startswith("_") and isinstance(value, type) and value.__module__.startswith("gewe_cache")
+        if not name.startswith("_") and callable(value) and value.__module__.startswith("gewe_cache")
     }
     assert public == set(gewe_cache.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Poster'"):
