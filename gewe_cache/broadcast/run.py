@@ -147,7 +147,7 @@ class Run:
         """Send until nothing is left that this worker can send.
 
         Raises:
-            ImageRefused, InvalidImage, StoreError: it holds for all that is left; that stays pending.
+            ImageRefused, InvalidImage, PublishFailed, StoreError: it holds for all that is left; that stays pending.
             CancelledError: after the calls that were out have finished; at once when cancelled again.
         """
         working = asyncio.ensure_future(self._work())

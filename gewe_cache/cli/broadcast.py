@@ -25,7 +25,6 @@ from gewe_cache.cli.output import (
     console,
     errors_as_exit_codes,
     fail,
-    human_age,
     human_time,
     iso,
     print_json,
@@ -36,7 +35,7 @@ from gewe_cache.settings import parse_duration, utc_now
 from gewe_cache.store import broadcasts, leases
 from gewe_cache.store.broadcasts import Broadcast, Delivery
 from gewe_cache.store.tending import Pace
-from gewe_cache.text import without_query
+from gewe_cache.text import human_age, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from json import loads
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gewe_cache.cli.output import complain, console, human_age, print_json, print_line, printable
+from gewe_cache.cli.output import complain, console, print_json, print_line, printable
+from gewe_cache.text import human_age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -222,9 +222,13 @@ def last_end(connection: Connection, broadcast_id: int) -> datetime | None:
     return ended_at
 
 
-def list_latest(connection: Connection, limit: int, now: datetime, lane_length: timedelta) -> list[Broadcast]:
-    """Give the latest broadcasts, newest first; those that were never opened are left out."""
+def list_latest(
+    connection: Connection, limit: int, now: datetime, lane_length: timedelta, *, before: int | None = None
+) -> list[Broadcast]:
+    """Give the latest broadcasts, or those before one, newest first; the never opened are left out."""
     opened = select(broadcasts).where(broadcasts.c.state != "preparing")
+    if before is not None:
+        opened = opened.where(broadcasts.c.id < before)
     return _read(connection, opened.order_by(broadcasts.c.id.desc()).limit(limit), now, lane_length)
 
 
@@ -246,7 +250,7 @@ def list_deliveries(
         .order_by(deliveries.c.number)
         .limit(limit)
     )
-    return [_delivery(row) for row in connection.execute(statement)]
+    return [delivery_of(row) for row in connection.execute(statement)]
 
 
 def find_over(connection: Connection, before: datetime) -> list[int]:
@@ -347,7 +351,8 @@ def _broadcast(row: Row[Any], counted: dict[tuple[int, str], int], lost: int) ->
     )
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def delivery_of(row: Row[Any]) -> Delivery:
+    """Give a row with its ``shown_state``."""
     return Delivery(
         broadcast_id=row.broadcast_id,
         number=row.number,
