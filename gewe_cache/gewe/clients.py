@@ -14,17 +14,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import httpx
 
 from gewe_cache.gewe import calling
 from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, outcome_of, time_limits
 from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
+from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+
+    import httpx2
+
+    GivenClient = httpx.Client | httpx2.Client
+    GivenAsyncClient = httpx.AsyncClient | httpx2.AsyncClient
 
 ClientT = TypeVar("ClientT", httpx.Client, httpx.AsyncClient)
 
@@ -65,10 +71,109 @@ class Clients(Generic[ClientT]):
         return idle
 
 
-def post(
+class GivenClientCalls:
+    """Posts bodies by a client that was passed in, and that stays its owner's."""
+
+    def __init__(self, client: GivenClient) -> None:
+        """Use this client as it is."""
+        self._client = cast("httpx.Client", client)  # httpx2 has the same API
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None) -> Posted:
+        """Post a body; every failure comes back as an outcome."""
+        return _post(self._client, url, headers, body, timeout, guard)
+
+    def close(self) -> None:
+        """Leave the client open."""
+
+
+class AsyncGivenClientCalls:
+    """Posts bodies by an async client that was passed in, and that stays its owner's."""
+
+    def __init__(self, client: GivenAsyncClient) -> None:
+        """Use this client as it is."""
+        self._client = cast("httpx.AsyncClient", client)
+
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None,
+    ) -> Posted:
+        """Post a body; every failure but cancellation comes back as an outcome."""
+        return await _post_async(self._client, url, headers, body, timeout, guard)
+
+    async def aclose(self) -> None:
+        """Leave the client open."""
+
+
+class SmallClientsCalls:
+    """Posts bodies by small clients of our own."""
+
+    def __init__(self) -> None:
+        """Connect to nothing yet."""
+        self._clients = Clients(new_client)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None) -> Posted:
+        """Post a body; every failure comes back as an outcome."""
+        try:
+            client = self._clients.take()
+        except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
+            return _no_client(error)
+        try:
+            return _post(client, url, headers, body, timeout, guard)
+        finally:
+            surplus = self._clients.give_back(client)
+            if surplus is not None:
+                surplus.close()
+
+    def close(self) -> None:
+        """Close the idle clients."""
+        for client in self._clients.drain():
+            client.close()
+
+
+class AsyncSmallClientsCalls:
+    """Posts bodies by small async clients of our own."""
+
+    def __init__(self) -> None:
+        """Connect to nothing yet."""
+        self._clients = Clients(new_async_client)
+
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None,
+    ) -> Posted:
+        """Post a body; every failure but cancellation comes back as an outcome."""
+        try:
+            client = self._clients.take()
+        except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
+            return _no_client(error)
+        try:
+            return await _post_async(client, url, headers, body, timeout, guard)
+        finally:
+            surplus = self._clients.give_back(client)
+            if surplus is not None:
+                await surplus.aclose()
+
+    async def aclose(self) -> None:
+        """Close the idle clients."""
+        for client in self._clients.drain():
+            await client.aclose()
+
+
+def _no_client(error: Exception) -> Unreached:
+    return Unreached(f"no HTTP client could be made: {one_line(error)}")
+
+
+def _post(
     client: httpx.Client, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None
 ) -> Posted:
-    """Post a body by a client; every failure comes back as an outcome."""
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
     deadline = time.monotonic() + timeout
@@ -97,7 +202,7 @@ def post(
         return outcome_of(error, timeout)
 
 
-async def post_async(
+async def _post_async(
     client: httpx.AsyncClient,
     url: str,
     headers: Mapping[str, str],
@@ -105,7 +210,6 @@ async def post_async(
     timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
     guard: Guard | None,
 ) -> Posted:
-    """Post a body by a client; every failure but cancellation comes back as an outcome."""
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
     try:

@@ -41,7 +41,7 @@ class Idle(Generic[ConnectionT]):
 
     def take(self, origin: httpcore.Origin) -> tuple[ConnectionT | None, list[ConnectionT]]:
         """Give a connection that is still good, if there is one, and those to be closed that were not."""
-        stale = []
+        stale: list[ConnectionT] = []
         with self._lock:
             while self._waiting:
                 _, connection = self._waiting.pop()

@@ -1,8 +1,8 @@
 """The one place that sends: it posts a body, and says whether a call went out.
 
-Who passes a client in (of httpx or httpx2) has every call made by it. Else calls go out by bare connections
-(``connections``); where the environment names a proxy, by small clients of httpx (``clients``), which know what to do
-with it.
+Calls go out by bare connections (``connections``), unless something else is asked for: by a client that was passed in,
+of httpx or httpx2, or where the environment names a proxy, by small clients of httpx (``clients``), which know what to
+do with it; on the async side by aiohttp (``fast``), where ``GEWE_CACHE_HTTP`` says so.
 
 ``timeout`` holds for the whole call. On the sync side it may overrun while a server drips its headers: a
 single read is bounded, their number is not.
@@ -13,25 +13,23 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol
 from urllib.request import getproxies
 
-import httpx
-
-from gewe_cache.gewe import clients
 from gewe_cache.gewe.calling import Guard, Posted
-from gewe_cache.gewe.clients import Clients
+from gewe_cache.gewe.clients import (
+    AsyncGivenClientCalls,
+    AsyncSmallClientsCalls,
+    GivenClientCalls,
+    SmallClientsCalls,
+)
 from gewe_cache.gewe.connections import AsyncConnections, Connections
-from gewe_cache.gewe.wire import Unreached
-from gewe_cache.text import one_line
+from gewe_cache.settings import wants_aiohttp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx2
-
-    GivenClient = httpx.Client | httpx2.Client
-    GivenAsyncClient = httpx.AsyncClient | httpx2.AsyncClient
+    from gewe_cache.gewe.clients import GivenAsyncClient, GivenClient
 
 __all__ = ["AsyncTransport", "Guard", "Posted", "SyncTransport", "ThreadTransport"]
 
@@ -39,20 +37,42 @@ _MOST_THREADS = 64
 _KINDS_OF_PROXIES = frozenset({"http", "https", "all"})
 
 
+class _Wire(Protocol):
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None
+    ) -> Posted: ...
+
+    def close(self) -> None: ...
+
+
+class _AsyncWire(Protocol):
+    async def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - a limit of the whole call, which becomes an outcome
+        guard: Guard | None,
+    ) -> Posted: ...
+
+    async def aclose(self) -> None: ...
+
+
 class SyncTransport:
     """Posts bodies, for the sync driver."""
 
     def __init__(self, http_client: GivenClient | None = None) -> None:
         """Use ``http_client`` for every call, or connections of our own."""
-        self._given = cast("httpx.Client | None", http_client)  # httpx2 has the same API
-        self._connections = Connections()
-        self._clients = Clients(clients.new_client)
-        self._goes_by_proxy = _has_proxy()
+        self._wire: _Wire
+        if http_client is not None:
+            self._wire = GivenClientCalls(http_client)
+        else:
+            self._wire = SmallClientsCalls() if _has_proxy() else Connections()
 
     @property
     def is_given(self) -> bool:
         """Tell whether the client belongs to the caller."""
-        return self._given is not None
+        return isinstance(self._wire, GivenClientCalls)
 
     def post(
         self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None = None
@@ -61,42 +81,28 @@ class SyncTransport:
 
         ``guard`` is called right before the first byte is written; what it raises is raised, and nothing was sent.
         """
-        if self._given is not None:
-            return clients.post(self._given, url, headers, body, timeout, guard)
-        if not self._goes_by_proxy:
-            return self._connections.post(url, headers, body, timeout, guard)
-        try:
-            client = self._clients.take()
-        except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
-            return _no_client(error)
-        try:
-            return clients.post(client, url, headers, body, timeout, guard)
-        finally:
-            surplus = self._clients.give_back(client)
-            if surplus is not None:
-                surplus.close()
+        return self._wire.post(url, headers, body, timeout, guard)
 
     def close(self) -> None:
         """Close our own idle connections; a client passed in stays its owner's."""
-        self._connections.close()
-        for client in self._clients.drain():
-            client.close()
+        self._wire.close()
 
 
 class AsyncTransport:
     """Posts bodies, for the async driver."""
 
     def __init__(self, http_client: GivenAsyncClient | None = None) -> None:
-        """Use ``http_client`` for every call, or connections of our own."""
-        self._given = cast("httpx.AsyncClient | None", http_client)
-        self._connections = AsyncConnections()
-        self._clients = Clients(clients.new_async_client)
-        self._goes_by_proxy = _has_proxy()
+        """Use ``http_client`` for every call, or connections of our own.
+
+        Raises:
+            ValueError: ``GEWE_CACHE_HTTP`` names something unknown, or not installed.
+        """
+        self._wire = _async_calls(http_client)
 
     @property
     def is_given(self) -> bool:
         """Tell whether the client belongs to the caller."""
-        return self._given is not None
+        return isinstance(self._wire, AsyncGivenClientCalls)
 
     async def post(
         self,
@@ -107,26 +113,11 @@ class AsyncTransport:
         guard: Guard | None = None,
     ) -> Posted:
         """Post a body, as ``SyncTransport.post`` does; every failure but cancellation comes back as an outcome."""
-        if self._given is not None:
-            return await clients.post_async(self._given, url, headers, body, timeout, guard)
-        if not self._goes_by_proxy:
-            return await self._connections.post(url, headers, body, timeout, guard)
-        try:
-            client = self._clients.take()
-        except Exception as error:  # noqa: BLE001 - such as a proxy in the environment that httpx cannot use
-            return _no_client(error)
-        try:
-            return await clients.post_async(client, url, headers, body, timeout, guard)
-        finally:
-            surplus = self._clients.give_back(client)
-            if surplus is not None:
-                await surplus.aclose()
+        return await self._wire.post(url, headers, body, timeout, guard)
 
     async def aclose(self) -> None:
         """Close our own idle connections; a client passed in stays its owner's."""
-        await self._connections.aclose()
-        for client in self._clients.drain():
-            await client.aclose()
+        await self._wire.aclose()
 
 
 class ThreadTransport:
@@ -159,5 +150,17 @@ def _has_proxy() -> bool:
     return not _KINDS_OF_PROXIES.isdisjoint(getproxies())
 
 
-def _no_client(error: Exception) -> Unreached:
-    return Unreached(f"no HTTP client could be made: {one_line(error)}")
+def _async_calls(http_client: GivenAsyncClient | None) -> _AsyncWire:
+    if http_client is not None:
+        return AsyncGivenClientCalls(http_client)
+    wanted = wants_aiohttp()
+    if _has_proxy():
+        return AsyncSmallClientsCalls()
+    if not wanted:
+        return AsyncConnections()
+    try:
+        from gewe_cache.gewe.fast import AiohttpCalls  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        msg = "GEWE_CACHE_HTTP: aiohttp is not installed. Nothing was sent. Run: pip install 'gewe-cache[fast]'"
+        raise ValueError(msg) from error
+    return AiohttpCalls()
