@@ -14,7 +14,7 @@ demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from
 	$(BIN)/gewe-cache demo
 
 test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: lint format types imports test  ## everything that CI holds
 
@@ -30,7 +30,7 @@ types: $(VENV)/.test-ready
 imports: $(VENV)/.test-ready
 	$(BIN)/lint-imports
 
-clients: $(VENV)/.test-ready  ## the published clients that the proxy is tested with, each in .venv-clients/
+clients: $(VENV)/.test-ready  ## the published clients that proxy and adapters are tested with, each in .venv-clients/
 	$(BIN)/python -m tests.clients.install
 
 soak: $(VENV)/.test-ready  ## 10 minutes of 200 clients on the proxy, while GeWe's server and PostgreSQL are killed

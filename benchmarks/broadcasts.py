@@ -116,7 +116,13 @@ def _measure_workers(scale: Scale, results: Results) -> None:
         )
     a_second: list[tuple[float, float]] = [(workers, 1 / median(seconds[str(workers)])) for workers in _WORKERS]
     results.curves.append(
-        Curve("broadcast-workers", f"Deliveries a second ({note})", "workers", "deliveries a second", {"deliveries a second": a_second})
+        Curve(
+            "broadcast-workers",
+            f"Deliveries a second ({note})",
+            "workers",
+            "deliveries a second",
+            {"deliveries a second": a_second},
+        )
     )
 
 

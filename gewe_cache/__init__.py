@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gewe_cache.adapters import cached
     from gewe_cache.broadcast.pace import Pace
     from gewe_cache.broadcast.senders import AsyncImageSender, ImageSender
     from gewe_cache.errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "StoreError",
     "TokenRefused",
     "TooFast",
+    "cached",
 ]
 
 _HOMES = {
@@ -72,6 +74,7 @@ _HOMES = {
     "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",
+    "cached": "gewe_cache.adapters",
 }
 
 

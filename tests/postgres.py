@@ -184,11 +184,13 @@ class PostgresServer:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """Make an empty database on a server, give its URL, and drop it in the end."""
+def fresh_database(server_url: str, *, copy_of: str | None = None) -> Iterator[str]:
+    """Make a database on a server, empty or as the one at a URL; give its URL, and drop it in the end."""
     name = f"gewe_cache_test_{secrets.token_hex(8)}"
     admin = make_url(server_url).set(drivername="postgresql")
-    _administer(admin, sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    template = "template0" if copy_of is None else str(make_url(copy_of).database)
+    identifiers = sql.Identifier(name), sql.Identifier(template)
+    _administer(admin, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*identifiers))
     try:
         yield admin.set(database=name).render_as_string(hide_password=False)
     finally:

@@ -131,7 +131,8 @@ class Upload:
     def _raise_refused(self, error: GeweRefused) -> NoReturn:
         if isinstance(error, _OF_ALL):
             url = self.errand.image.url if isinstance(error, ImageRefused) else None
-            self.flight.ending = Ending("refused", refusal=error, refused_url=url)
+            # Remembered without its traceback, whose frames would keep the sender itself.
+            self.flight.ending = Ending("refused", refusal=error.again(), refused_url=url)
         elif isinstance(error, _OF_THE_SENDER):
             self.flight.was_given = False
             self.flight.ending = Ending("take_over", "its leader's device or recipient was refused")

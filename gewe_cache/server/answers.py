@@ -6,15 +6,15 @@ send that may have arrived is answered with HTTP 200 and ``ret`` 504.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gewe_cache.gewe.post_image import accepted_answer, encode_answer, refused_answer, refused_status
 
 if TYPE_CHECKING:
     from gewe_cache.errors import GeweRefused
     from gewe_cache.image import SentImage
 
-_FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -38,27 +38,8 @@ class Answer:
 
 
 def accepted(sent: SentImage) -> Answer:
-    """Answer in ``postImage``'s shape, types included, whichever route was taken.
-
-    Where a value is not known it is ``""`` or 0, as GeWe's own sample has it for ``createTime``: a client that
-    checks types must not take a message that was sent for a failure.
-    """
-    image = sent.image
-    data = {
-        "toWxid": sent.to_wxid,
-        "createTime": sent.create_time or 0,
-        "msgId": sent.msg_id or 0,
-        "newMsgId": sent.new_msg_id or 0,
-        "type": None,
-        "aesKey": "" if image is None else image.aes_key,
-        "fileId": "" if image is None else image.file_id,
-        "length": (image and image.length) or 0,
-        "width": (image and image.width) or 0,
-        "height": (image and image.height) or 0,
-        "md5": (image and image.md5) or "",
-    }
-    body = _encode({"ret": 200, "msg": "操作成功", "data": data})
-    return Answer(200, body, "fell-back" if sent.fell_back else sent.route)
+    """Answer in ``postImage``'s shape, whichever route was taken."""
+    return Answer(200, encode_answer(accepted_answer(sent)), "fell-back" if sent.fell_back else sent.route)
 
 
 def refused(error: GeweRefused) -> Answer:
@@ -67,35 +48,28 @@ def refused(error: GeweRefused) -> Answer:
     Without JSON its HTTP status is all that it said; a redirect's goes out in ``ret`` alone, as nobody is to
     follow it. A refusal learnt from another process has its secrets masked.
     """
-    cache = error.route or ""
-    if error.reply is not None and error.reply.body is not None:
-        return Answer(error.reply.status, error.reply.body, cache)
-    content = {"ret": error.ret, "msg": error.msg, **({} if error.data is None else {"data": error.data})}
-    is_status = error.route is not None and _FIRST_CLIENT_ERROR <= error.ret < _FIRST_SERVER_ERROR
-    return Answer(error.ret if is_status else 200, _encode(content), cache)
+    reply = error.reply
+    body = reply.body if reply is not None and reply.body is not None else encode_answer(refused_answer(error))
+    return Answer(refused_status(error), body, error.route or "")
 
 
 def unreached(why: str, cache: str = "") -> Answer:
     """Say that nothing was sent, so that it may be sent again."""
-    return Answer(503, _encode({"ret": 503, "msg": why}), cache)
+    return Answer(503, encode_answer({"ret": 503, "msg": why}), cache)
 
 
 def unknown(why: str, cache: str = "") -> Answer:
     """Say that a message may have been sent, in a way that no middleware sends again."""
-    return Answer(200, _encode({"ret": 504, "msg": why}), cache)
+    return Answer(200, encode_answer({"ret": 504, "msg": why}), cache)
 
 
 def no_answer(method: str, why: str, cache: str = "") -> Answer:
     """Say that a request passed on came to no answer; one that changes nothing may well be sent again."""
     if method in _SAFE_METHODS:
-        return Answer(504, _encode({"ret": 504, "msg": why}), cache)
+        return Answer(504, encode_answer({"ret": 504, "msg": why}), cache)
     return unknown(why, cache)
 
 
 def bad_request(status: int, why: str, *, closes: bool = True) -> Answer:
     """Turn a request away; nothing was sent."""
-    return Answer(status, _encode({"ret": status, "msg": f"{why} Nothing was sent."}), closes=closes)
-
-
-def _encode(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return Answer(status, encode_answer({"ret": status, "msg": f"{why} Nothing was sent."}), closes=closes)

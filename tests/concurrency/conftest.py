@@ -30,9 +30,9 @@ def url(sandbox: Sandbox) -> str:
 
 
 @pytest.fixture
-def crews(sandbox: Sandbox, sqlite_url: str) -> Iterator[Crews]:
+def crews(sandbox: Sandbox, shared_file: str) -> Iterator[Crews]:
     """Make crews on one SQLite file; they are closed after the test, and held calls let go."""
-    with Crews(sandbox, sqlite_url) as maker:
+    with Crews(sandbox, shared_file) as maker:
         yield maker
 
 

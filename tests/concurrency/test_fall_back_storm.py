@@ -57,49 +57,51 @@ def _know(crews: Crews, url: str, database: str) -> None:
 
 
 @pytest.fixture
-def aged(crew: Crew, crews: Crews, url: str, sqlite_url: str) -> Crew:
+def aged(crew: Crew, crews: Crews, url: str, shared_file: str) -> Crew:
     """Give a crew whose database knows the image from an upload of two minutes ago."""
-    _know(crews, url, sqlite_url)
+    _know(crews, url, shared_file)
     return crew
 
 
 # --- many refused at once ----------------------------------------------------------------------------------
 
 
-def test_20_forwards_refused_at_once_are_one_upload(aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str) -> None:
+def test_20_forwards_refused_at_once_are_one_upload(aged: Crew, sandbox: Sandbox, url: str, shared_file: str) -> None:
     sandbox.expire_cdn()
     sends = [aged.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(_ALL)]
     assert Counter(outcomes(sends)) == {"upload": 1, "forward": _ALL - 1}
     assert len(uploads(sandbox)) == 2  # the earlier one, and one for all
     assert delivered(sandbox) == sorted(["wxid_earlier", *(f"wxid_{n}" for n in range(_ALL))])
-    assert _states(sqlite_url) == [True, False]
+    assert _states(shared_file) == [True, False]
     fell_back = [send.result().fell_back for send in sends]
     assert any(fell_back)
     assert is_idle(aged.parts)
 
 
-def test_20_refused_on_both_routes_are_one_upload_call(aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str) -> None:
+def test_20_refused_on_both_routes_are_one_upload_call(
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str
+) -> None:
     sandbox.fail(_UNLISTED, times=None)
     sends = [aged.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(_ALL)]
     assert set(outcomes(sends)) == {"GeweRefused"}
     assert len(uploads(sandbox)) == 2
     assert delivered(sandbox) == ["wxid_earlier"]
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
 
 
 def test_20_refused_whose_upload_stays_unknown_upload_no_more(
-    aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
     sandbox.fail(_UNLISTED, route="forward", times=None)
     sandbox.fail(Fault.reset(delivered=True), route="upload", times=None)
     sends = [aged.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(_ALL)]
     assert Counter(outcomes(sends)) == {"DeliveryUnknown": 1, "GeweRefused": _ALL - 1}
     assert len(uploads(sandbox)) == 2
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
 
 
 def test_the_new_entry_is_forwarded_once_and_then_its_refusal_is_raised(
-    aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
     """GeWe refuses every forward, and takes every upload."""
     sandbox.fail(_UNLISTED, route="forward", times=None)
@@ -107,7 +109,7 @@ def test_the_new_entry_is_forwarded_once_and_then_its_refusal_is_raised(
     assert Counter(outcomes(sends)) == {"upload": 1, "GeweRefused": _ALL - 1}
     assert len(uploads(sandbox)) == 2
     assert max(Counter(call.to_wxid for call in sandbox.calls).values()) == 2
-    assert _states(sqlite_url) == [True, False]
+    assert _states(shared_file) == [True, False]
 
 
 def test_2_processes_whose_forwards_are_all_refused_upload_once(
@@ -159,8 +161,8 @@ def test_100_sends_to_a_gewe_that_refuses_are_one_upload(aged: Crew, sandbox: Sa
     assert len(uploads(sandbox)) == 2
 
 
-def test_a_minute_later_it_may_be_uploaded_again(crews: Crews, sandbox: Sandbox, url: str, sqlite_url: str) -> None:
-    _know(crews, url, sqlite_url)
+def test_a_minute_later_it_may_be_uploaded_again(crews: Crews, sandbox: Sandbox, url: str, shared_file: str) -> None:
+    _know(crews, url, shared_file)
     crew = crews.make("threads", Tuning(fall_back_pause=60.0, front_trust=0.0, unreached_pauses=()))
     sandbox.fail(_UNLISTED, times=None)
     now = datetime.now(UTC)
@@ -170,14 +172,14 @@ def test_a_minute_later_it_may_be_uploaded_again(crews: Crews, sandbox: Sandbox,
             assert outcomes([crew.send(f"wxid_{seconds}", url)]) == ["GeweRefused"]
         seen.append(len(uploads(sandbox)) - 1)
     assert seen == [1, 1, 1, 2, 2, 2, 3]
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
 
 
-def test_the_minute_holds_without_a_database_too(crews: Crews, sandbox: Sandbox, url: str, sqlite_url: str) -> None:
+def test_the_minute_holds_without_a_database_too(crews: Crews, sandbox: Sandbox, url: str, shared_file: str) -> None:
     crew = crews.make("threads", Tuning(unreached_pauses=()))
     now = datetime.now(UTC)
     assert outcomes([crew.send("wxid_1", url)]) == ["upload"]
-    _drop_keys(sqlite_url)
+    _drop_keys(shared_file)
     sandbox.fail(_UNLISTED, times=None)
     with freeze_time(now + timedelta(minutes=2)):
         assert set(outcomes([crew.send(f"wxid_{n}", url) for n in range(10)])) == {"GeweRefused"}
@@ -204,12 +206,12 @@ def test_a_fresh_upload_is_no_reason_to_upload_again(crew: Crew, sandbox: Sandbo
 
 
 def test_a_good_entry_survives_a_recipients_unlisted_refusal(
-    aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
     sandbox.fail(_UNLISTED, to_wxid="wxid_strange", times=None)
     assert outcomes([aged.send("wxid_strange", url)]) == ["GeweRefused"]
     assert [call.route for call in sandbox.calls] == ["upload", "forward", "upload"]
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
     assert outcomes([aged.send(f"wxid_{n}", url) for n in range(5)]) == ["forward"] * 5
 
 
@@ -224,35 +226,35 @@ def test_a_good_entry_survives_a_recipients_unlisted_refusal(
     ids=["token", "device", "recipient", "pace"],
 )
 def test_a_listed_refusal_is_no_reason_to_upload(
-    aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str, fault: Fault, error: str
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str, fault: Fault, error: str
 ) -> None:
     sandbox.fail(fault, route="forward")
     assert outcomes([aged.send("wxid_1", url)]) == [error]
     assert len(uploads(sandbox)) == 1
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
     assert outcomes([aged.send("wxid_1", url)]) == ["forward"]
 
 
 def test_an_accepted_upload_without_cdn_information_retires_nothing(
-    aged: Crew, sandbox: Sandbox, url: str, sqlite_url: str
+    aged: Crew, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
     sandbox.fail(_UNLISTED, route="forward")
     sandbox.fail(Fault.patch(fileId=None), route="upload")
     assert outcomes([aged.send("wxid_1", url)]) == ["upload"]
-    assert _states(sqlite_url) == [False]
+    assert _states(shared_file) == [False]
     assert outcomes([aged.send("wxid_2", url)]) == ["forward"]
 
 
 def test_the_database_lost_between_refusal_and_save_costs_the_row_only(
-    crews: Crews, sandbox: Sandbox, url: str, sqlite_url: str
+    crews: Crews, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
-    _know(crews, url, sqlite_url)
+    _know(crews, url, shared_file)
     crew = crews.make("threads", QUICK)
     plan = sandbox.fail(Fault.hold(), route="upload")
     sandbox.expire_cdn()
     send = crew.send("wxid_1", url)
     plan.wait_reached()
-    _drop_keys(sqlite_url)
+    _drop_keys(shared_file)
     plan.release()
     assert outcomes([send]) == ["upload"]
     assert outcomes([crew.send("wxid_2", url)]) == ["forward"]  # from memory

@@ -41,8 +41,8 @@ def _other(sandbox: Sandbox, number: int = 0) -> str:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_sends_of_a_device_never_overlap_and_those_of_others_do(kind: str, sqlite_url: str) -> None:
-    with Sandbox(delays=Delays(call_seconds=0.01)) as sandbox, Crews(sandbox, sqlite_url) as crews:
+def test_sends_of_a_device_never_overlap_and_those_of_others_do(kind: str, shared_file: str) -> None:
+    with Sandbox(delays=Delays(call_seconds=0.01)) as sandbox, Crews(sandbox, shared_file) as crews:
         crew = crews.make(kind)
         images = [_other(sandbox, number) for number in range(3)]
         sends = [

@@ -55,8 +55,8 @@ def test_they_never_send_at_the_same_time(pair: tuple[Crew, Crew], sandbox: Sand
     assert is_idle(first.parts)
 
 
-def test_many_of_both_take_turns(sqlite_url: str) -> None:
-    with Sandbox(delays=Delays(call_seconds=0.005)) as sandbox, Crews(sandbox, sqlite_url) as crews:
+def test_many_of_both_take_turns(shared_file: str) -> None:
+    with Sandbox(delays=Delays(call_seconds=0.005)) as sandbox, Crews(sandbox, shared_file) as crews:
         pair = [crews.make(kind) for kind in KINDS]
         url = sandbox.make_image("poster.png", width=60, height=40)
         sends = [crew.send(f"wxid_{turn}_{n}", url) for turn in range(_EACH) for n, crew in enumerate(pair)]
@@ -76,10 +76,10 @@ def test_a_device_that_is_busy_elsewhere_holds_up_no_other(pair: tuple[Crew, Cre
 
 
 def test_a_device_of_the_same_name_at_another_gewe_is_another(
-    crew: Crew, sandbox: Sandbox, url: str, sqlite_url: str
+    crew: Crew, sandbox: Sandbox, url: str, shared_file: str
 ) -> None:
     holding, plan = _hold(crew, sandbox, url)
-    with Sandbox() as elsewhere, Crews(elsewhere, sqlite_url) as crews:
+    with Sandbox() as elsewhere, Crews(elsewhere, shared_file) as crews:
         image = elsewhere.make_image("poster.png", width=60, height=40)
         assert outcomes([crews.make("threads").send("wxid_free", image, app_id=_DEVICE)]) == ["upload"]
         assert delivered(elsewhere) == ["wxid_free"]
@@ -102,12 +102,12 @@ def test_who_leaves_the_queue_of_two_senders_passes_its_turn(crews: Crews, sandb
     assert delivered(sandbox) == ["wxid_held", "wxid_stays"]
 
 
-async def test_a_blocked_event_loop_blocks_no_sender_for_ever(sandbox: Sandbox, url: str, sqlite_url: str) -> None:
+async def test_a_blocked_event_loop_blocks_no_sender_for_ever(sandbox: Sandbox, url: str, shared_file: str) -> None:
     """A sync send on the loop itself waits for a task that cannot go on: the wait has an end, and says so."""
     given: dict[str, Any] = {
         "token": sandbox.token,
         "base_url": sandbox.base_url,
-        "database": sqlite_url,
+        "database": shared_file,
         "app_id": _DEVICE,
     }
     impatient = Tuning(unreached_pauses=(), flight_grace=0.1)
@@ -124,8 +124,8 @@ async def test_a_blocked_event_loop_blocks_no_sender_for_ever(sandbox: Sandbox, 
     assert delivered(sandbox) == ["wxid_again", "wxid_held"]
 
 
-def test_when_the_senders_are_gone_nothing_of_their_lanes_is_left(sandbox: Sandbox, url: str, sqlite_url: str) -> None:
-    sender = ImageSender(sandbox.token, base_url=sandbox.base_url, database=sqlite_url)
+def test_when_the_senders_are_gone_nothing_of_their_lanes_is_left(sandbox: Sandbox, url: str, shared_file: str) -> None:
+    sender = ImageSender(sandbox.token, base_url=sandbox.base_url, database=shared_file)
     sender.send_image("wxid_1", url, app_id=_DEVICE)
     lanes = sender._core.parts.lanes
     left = weakref.ref(lanes)

@@ -9,8 +9,7 @@ import pytest
 
 from gewe_cache.sandbox import Sandbox
 from gewe_cache.settings import Tuning
-from gewe_cache.store import migrate
-from gewe_cache.store.engine import Database, open_database
+from gewe_cache.store.engine import Database
 from tests.contract.senders import AsyncDriver, Sender, SyncDriver
 
 OpenSender = Callable[..., Sender]
@@ -27,21 +26,14 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """Look into the database that the senders use; a SQLite file is left to them to create."""
-    opened = open_database(database_url)
-    try:
-        if not opened.is_sqlite:
-            migrate.upgrade(opened)
-        yield opened
-    finally:
-        opened.dispose()
+def database(migrated_database: Database) -> Database:
+    """Look into the database that the senders use."""
+    return migrated_database
 
 
 @pytest.fixture(params=["sync", "async"])
-def open_sender(request: pytest.FixtureRequest, sandbox: Sandbox, database_url: str) -> Iterator[OpenSender]:
+def open_sender(request: pytest.FixtureRequest, sandbox: Sandbox, shared_database: str) -> Iterator[OpenSender]:
     """Open senders, of either kind; keywords replace their arguments. All are closed in the end."""
-    request.getfixturevalue("database")  # migrated first
     drivers: list[SyncDriver | AsyncDriver] = []
 
     def open_one(**changes: Any) -> Sender:
@@ -49,7 +41,7 @@ def open_sender(request: pytest.FixtureRequest, sandbox: Sandbox, database_url: 
             "token": sandbox.token,
             "app_id": sandbox.app_id,
             "base_url": sandbox.base_url,
-            "database": database_url,
+            "database": shared_database,
             "_tuning": SHORT,
         } | changes
         driver = SyncDriver(**arguments) if request.param == "sync" else AsyncDriver(**arguments)

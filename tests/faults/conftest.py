@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def world(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
-    """Give a running sandbox, an image, and a database that does not exist yet.
+def world(shared_file: str, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+    """Give a running sandbox, an image, and an empty cache.
 
     In the end no line of ours, and no traceback in one, may show an ``aes_key`` or the token.
     """
     caplog.set_level(logging.DEBUG, logger="gewe_cache")
     sandbox = Sandbox()
     sandbox.start()
-    made = World(sandbox, sqlite_url, sandbox.make_image("poster.png", width=8, height=8))
+    made = World(sandbox, shared_file, sandbox.make_image("poster.png", width=8, height=8))
     yield made
     made.close()
     secrets = [sandbox.token, *(issued.aes_key for issued in sandbox._cdn._issued.values())]

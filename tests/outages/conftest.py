@@ -34,9 +34,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def world(sandbox: Sandbox, sqlite_url: str, tmp_path: Path) -> Iterator[SqliteWorld]:
-    """Give a world on a SQLite file that does not exist yet."""
-    made = SqliteWorld(sandbox, sqlite_url, sandbox.make_image("poster.png", width=8, height=8))
+def world(sandbox: Sandbox, shared_file: str, tmp_path: Path) -> Iterator[SqliteWorld]:
+    """Give a world on a SQLite file."""
+    made = SqliteWorld(sandbox, shared_file, sandbox.make_image("poster.png", width=8, height=8))
     made.file = tmp_path / "cache.db"
     yield made
     made.close()
@@ -67,15 +67,24 @@ def empty_url(server: PostgresServer) -> Iterator[str]:
         _start_if_ended(server)  # or the database could not be dropped
 
 
-@pytest.fixture
-def pg_url(empty_url: str) -> str:
-    """Give the URL of a migrated database on that server."""
-    database = open_database(empty_url)
-    try:
+@pytest.fixture(scope="session")
+def _own_database(_own_server: PostgresServer) -> Iterator[str]:
+    """Give the URL of a migrated database on that server, to copy."""
+    _start_if_ended(_own_server)
+    with fresh_database(_own_server.url) as url:
+        database = open_database(url)
         migrate.upgrade(database)
-    finally:
         database.dispose()
-    return empty_url
+        yield url
+        _start_if_ended(_own_server)
+
+
+@pytest.fixture
+def pg_url(server: PostgresServer, _own_database: str) -> Iterator[str]:
+    """Give the URL of a database with its tables on that server."""
+    with fresh_database(server.url, copy_of=_own_database) as url:
+        yield url
+        _start_if_ended(server)
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gewe_cache.sandbox import Sandbox
-from gewe_cache.store import migrate
-from gewe_cache.store.engine import open_database
 from tests.server.kit import Proxy, World
 
 if TYPE_CHECKING:
@@ -24,11 +22,11 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+def world(shared_file: str, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
     caplog.set_level(logging.DEBUG, logger="gewe_cache")
     sandbox = Sandbox()
     sandbox.start()
-    made = World(sandbox, sqlite_url, sandbox.make_image("poster.png", width=8, height=8))
+    made = World(sandbox, shared_file, sandbox.make_image("poster.png", width=8, height=8))
     opened: list[Proxy] = made.proxies
     yield made
     logs = [proxy.log for proxy in opened]
@@ -46,9 +44,6 @@ def proxy(world: World) -> Proxy:
 
 
 @pytest.fixture
-def postgres_world(world: World, postgres_url: str) -> World:
-    database = open_database(postgres_url)
-    migrate.upgrade(database)
-    database.dispose()
-    world.database = postgres_url
+def postgres_world(world: World, shared_postgres: str) -> World:
+    world.database = shared_postgres
     return world

@@ -103,7 +103,7 @@ def test_all_names_every_public_name_and_no_other() -> None:
     public = {
         name
         for name, value in vars(gewe_cache).items()
-        if not name.startswith("_") and isinstance(value, type) and value.__module__.startswith("gewe_cache")
+        if not name.startswith("_") and callable(value) and value.__module__.startswith("gewe_cache")
     }
     assert public == set(gewe_cache.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Poster'"):
