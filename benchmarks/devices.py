@@ -160,7 +160,11 @@ def _measure_memory(
             with children.running("devices", given) as child:
                 megabytes.append(float(child.read()))
         peaks[kind].append((devices, sorted(megabytes)[len(megabytes) // 2]))
-        results.figures.append(Figure.of(GROUP, f"peak memory, {kind}, {devices} at once", megabytes, unit="MB"))
+        results.figures.append(
+            Figure.of(
+                GROUP, f"peak memory, {kind}, {devices} at once", megabytes, unit="MB", note="gewe_cache loaded in each"
+            )
+        )
 
 
 @asynccontextmanager
