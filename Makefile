@@ -8,13 +8,16 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test check lint format types imports clients soak bench bench-full bench-smoke clean
+.PHONY: demo test browser check lint format types imports clients soak bench bench-full bench-smoke clean
 
 demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
 	$(BIN)/gewe-cache demo
 
 test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+browser: $(VENV)/.test-ready  ## the admin page in a real Chromium, which is not installed by this
+	$(BIN)/python -m pytest tests/browser
 
 check: lint format types imports test  ## everything that CI holds
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ImageRefused,
         InvalidImage,
         InvalidXml,
+        PublishFailed,
         RecipientUnavailable,
         SchemaOutdated,
         SchemaUnknown,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
         TooFast,
     )
     from gewe_cache.image import CachedImage, Image, SentImage
+    from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.server_client import publish_to_server
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
 __version__ = "0.1.0"
@@ -52,7 +55,9 @@ __all__ = [
     "ImageSender",
     "InvalidImage",
     "InvalidXml",
+    "LocalImage",
     "Pace",
+    "PublishFailed",
     "RecipientUnavailable",
     "SchemaOutdated",
     "SchemaUnknown",
@@ -62,6 +67,7 @@ __all__ = [
     "TokenRefused",
     "TooFast",
     "cached",
+    "publish_to_server",
 ]
 
 _HOMES = {
@@ -71,10 +77,12 @@ _HOMES = {
     "Image": "gewe_cache.image",
     "Delivery": "gewe_cache.store.broadcasts",
     "ImageSender": "gewe_cache.broadcast.senders",
+    "LocalImage": "gewe_cache.local_image",
     "Pace": "gewe_cache.broadcast.pace",
     "SentImage": "gewe_cache.image",
     "Stats": "gewe_cache.sending.counters",
     "cached": "gewe_cache.adapters",
+    "publish_to_server": "gewe_cache.sending.server_client",
 }
 
 

@@ -10,6 +10,7 @@
     │   ├── ImageRefused                GeWe could not fetch or use the image
     │   └── TooFast                     WeChat asks for a slower pace
     ├── GeweUnreachable                 no call went out; nothing was sent
+    │   └── PublishFailed               publish= failed, so that GeWe has nowhere to fetch the image from
     ├── DeliveryUnknown                 a call went out and its answer did not come back whole
     ├── AlreadyBroadcast                the image went, or is going, to some of these recipients
     ├── InvalidImage (ValueError)       the image passed in cannot be sent
@@ -119,6 +120,13 @@ class TooFast(GeweRefused):
 
 class GeweUnreachable(GeweCacheError):
     """No call went out for this send: nothing was sent, and it may be tried again."""
+
+
+class PublishFailed(GeweUnreachable):
+    """The function passed as ``publish=`` failed, or gave no usable URL. Nothing was sent.
+
+    What the function raised is its ``__cause__``.
+    """
 
 
 class DeliveryUnknown(GeweCacheError):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from gewe_cache.errors import InvalidImage
+from gewe_cache.local_image import LocalImage
 from gewe_cache.text import mask_key
 
 Route = Literal["upload", "forward"]
@@ -37,12 +36,16 @@ class Image:
         url: http(s) address that GeWe's server can reach, at most 8192 characters, without credentials.
         md5: md5 of the image's bytes, 32 hex digits in either case.
 
+    One made by ``from_file`` or ``from_bytes`` also knows its content, for ``publish=``; that has no part in
+    ``==`` and ``hash``.
+
     Raises:
         InvalidImage: naming the field; nothing was sent.
     """
 
     url: str | None = None
     md5: str | None = None
+    _local: LocalImage | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check both fields, so that a malformed image never gets as far as a call."""
@@ -50,7 +53,7 @@ class Image:
             msg = "Image: pass url= (where GeWe can fetch it), md5= (to find it in the cache), or both."
             raise InvalidImage(msg)
         if self.url is not None:
-            _check_url(self.url)
+            check_url(self.url)
         if self.md5 is not None:
             object.__setattr__(self, "md5", _checked_md5(self.md5))
 
@@ -58,19 +61,29 @@ class Image:
     def from_file(cls, path: str | os.PathLike[str], url: str | None = None) -> Image:
         """Name an image by the md5 of a local file.
 
-        No URL is needed when that md5 is known to the cache.
+        No URL is needed when that md5 is known to the cache. Where it is not, and no ``url`` is given, the sender's
+        ``publish=`` is called with the file, which must not have changed by then. Its bytes are not kept in memory.
 
         Raises:
             OSError: the file cannot be read.
             InvalidImage: ``url`` is malformed.
         """
-        with Path(path).open("rb") as file:
-            return cls(url=url, md5=hashlib.file_digest(file, _new_md5).hexdigest())
+        return cls.of_local(LocalImage.of_file(path), url)
 
     @classmethod
-    def from_bytes(cls, data: bytes, url: str | None = None) -> Image:
-        """Name an image by the md5 of its bytes. No URL is needed when that md5 is known to the cache."""
-        return cls(url=url, md5=_new_md5(data).hexdigest())
+    def from_bytes(cls, data: bytes | bytearray | memoryview, url: str | None = None) -> Image:
+        """Name an image by the md5 of its bytes, which are kept; otherwise as ``from_file``."""
+        return cls.of_local(LocalImage.of_bytes(data), url)
+
+    @classmethod
+    def of_local(cls, local: LocalImage, url: str | None = None) -> Image:
+        """Name an image by a content that is known already."""
+        return cls(url=url, md5=local.md5, _local=local)
+
+    @property
+    def local(self) -> LocalImage | None:
+        """Its content, where it was made from a file or from bytes."""
+        return self._local
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +174,16 @@ def as_image(image: object) -> Image:
     raise InvalidImage(msg)
 
 
-def _new_md5(data: bytes = b"") -> hashlib._Hash:
-    return hashlib.md5(data, usedforsecurity=False)
+def check_url(url: str) -> None:
+    """Check an address from which GeWe is to fetch an image.
+
+    Raises:
+        InvalidImage: it is none.
+    """
+    problem = _text_problem(url) or _address_problem(url)
+    if problem:
+        msg = f"url: {problem}. Pass an http(s) address that GeWe's server can reach."
+        raise InvalidImage(msg)
 
 
 def _require(field_name: str, condition: object) -> None:
@@ -189,13 +210,6 @@ def _checked_md5(md5: str) -> str:
         msg = "md5: pass the image's md5 as 32 hex digits."
         raise InvalidImage(msg)
     return lowered
-
-
-def _check_url(url: str) -> None:
-    problem = _text_problem(url) or _address_problem(url)
-    if problem:
-        msg = f"url: {problem}. Pass an http(s) address that GeWe's server can reach."
-        raise InvalidImage(msg)
 
 
 def _text_problem(url: str) -> str | None:

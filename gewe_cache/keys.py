@@ -41,12 +41,11 @@ class Key:
         return cls(kind, scope, value, _digest(_SCHEME_VERSION, kind, scope, value))
 
 
-@lru_cache(maxsize=4096)
 def lookup_key(image: Image, scope: str, ignore_query: frozenset[str]) -> Key:
     """Give the one key by which an image is found: its md5 where it has one, else its URL."""
     if image.md5 is not None:
-        return Key.of("md5", scope, image.md5)
-    return Key.of("url", scope, normalise_url(image.url or "", ignore_query))
+        return _key_of_md5(scope, image.md5)
+    return _key_of_url(scope, image.url or "", ignore_query)
 
 
 def keys_of(image: Image, gewe_md5: str | None, scope: str, ignore_query: frozenset[str]) -> tuple[Key, ...]:
@@ -82,6 +81,17 @@ def normalise_url(url: str, ignore_query: frozenset[str] = frozenset()) -> str:
         if unquote_plus(pair.split("=", 1)[0]) not in ignore_query
     )
     return f"{parts.scheme}://{_host_and_port(parts)}{path}{'?' if query else ''}{query}"
+
+
+# Remembered by text, not by Image: that may hold the bytes of a picture.
+@lru_cache(maxsize=4096)
+def _key_of_md5(scope: str, md5: str) -> Key:
+    return Key.of("md5", scope, md5)
+
+
+@lru_cache(maxsize=4096)
+def _key_of_url(scope: str, url: str, ignore_query: frozenset[str]) -> Key:
+    return Key.of("url", scope, normalise_url(url, ignore_query))
 
 
 def _host_and_port(parts: SplitResult) -> str:

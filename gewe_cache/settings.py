@@ -102,7 +102,7 @@ def make_settings(  # noqa: PLR0913 - the one place where the public arguments c
         token=checked_token,
         app_id=None if chosen_app_id is None else check_name("app_id", chosen_app_id),
         base_url=checked_base_url,
-        token_header=_check_token_header(token_header),
+        token_header=check_token_header(token_header),
         database=find_database(database),
         scope=account if named_scope is None else check_name("scope", named_scope),
         ttl=find_ttl(ttl),
@@ -181,6 +181,14 @@ def check_token(token: str) -> str:
     return token
 
 
+def check_token_header(token_header: str) -> str:
+    """Check the name of the header that carries the token."""
+    if not isinstance(token_header, str) or not _HEADER_NAME.fullmatch(token_header):
+        msg = "token_header: pass the name of an HTTP header, such as X-GEWE-TOKEN."
+        raise ValueError(msg)
+    return token_header
+
+
 def check_base_url(base_url: str) -> str:
     """Check a base URL: everything up to ``/message/…``."""
     try:
@@ -194,6 +202,19 @@ def check_base_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
+def check_origin(field_name: str, origin: str, example: str = "http://127.0.0.1:8720") -> str:
+    """Check a server's address: scheme, host and port, and nothing after them."""
+    try:
+        checked = check_base_url(origin)
+        is_origin = urlsplit(checked).path == ""
+    except ValueError:
+        is_origin = False
+    if not is_origin:
+        msg = f"{field_name}: pass scheme, host and port alone, such as {example}. Nothing was sent."
+        raise ValueError(msg)
+    return checked
+
+
 def utc_now() -> datetime:
     """Give the time, aware UTC: the one clock that ages entries."""
     return datetime.now(UTC)
@@ -202,13 +223,6 @@ def utc_now() -> datetime:
 def _given(value: str | None, variable: str) -> str | None:
     """Give what was passed, else the environment's; a variable that is empty counts as not set."""
     return value if value is not None else os.environ.get(variable) or None
-
-
-def _check_token_header(token_header: str) -> str:
-    if not isinstance(token_header, str) or not _HEADER_NAME.fullmatch(token_header):
-        msg = "token_header: pass the name of an HTTP header, such as X-GEWE-TOKEN."
-        raise ValueError(msg)
-    return token_header
 
 
 def _check_ignore_query(names: Iterable[str]) -> frozenset[str]:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 _GIVEN_SERVER = os.environ.get(POSTGRES_SETTING)
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Let ``-n auto`` begin half as many workers again as there are processors: many tests wait for something."""
+    processors = os.cpu_count() or 1
+    return processors + (processors + 1) // 2
+
+
 # A busy machine decides nothing.
 hypothesis.settings.register_profile(
     "gewe_cache", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -147,7 +147,7 @@ class Run:
         """Send until nothing is left that this worker can send.
 
         Raises:
-            ImageRefused, InvalidImage, StoreError: it holds for all that is left; that stays pending.
+            ImageRefused, InvalidImage, PublishFailed, StoreError: it holds for all that is left; that stays pending.
             CancelledError: after the calls that were out have finished; at once when cancelled again.
         """
         working = asyncio.ensure_future(self._work())
@@ -162,6 +162,8 @@ class Run:
 
     def stop(self) -> None:
         """Begin nothing more; what is out finishes."""
+        if not self.is_stopping and self._under_way:
+            self._heard(self._listener.on_notice, f"stopping after the sends under way: {len(self._under_way):,}")
         self.is_stopping = True
         self._wake.set()
 
@@ -347,6 +349,8 @@ class Run:
         self._heard(self._listener.on_notice, notice)
 
     def _tell(self, ended: Ended) -> None:
+        if ended.state == "pending" and ended.reason is None:
+            return  # dropped before its call: nothing has happened to it
         claim = ended.claim
         delivery = Delivery(
             broadcast_id=self.worker.broadcast_id,

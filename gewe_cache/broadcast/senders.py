@@ -60,12 +60,13 @@ class ImageSender(sender.ImageSender):
         Raises:
             ValueError: recipients or an argument are unusable; nothing was sent.
             AlreadyBroadcast: the image went, or is going, to some of them; nothing was sent.
-            ImageRefused, InvalidImage: GeWe cannot use the image; what is left stays pending.
+            ImageRefused, InvalidImage, PublishFailed: the image cannot be used, or not be made reachable for GeWe;
+                what is left stays pending.
             StoreError: the database cannot be used, or was away for too long; what is left stays pending.
         """
         with broadcasts_of(self._live()) as opened:
             found = _begin(opened, image, recipients, app_id, pace, again=again)
-            return self._work(opened, found, pace, on_delivery)
+            return self._work(opened, found, pace, on_delivery, as_image(image))
 
     def resume_broadcast(
         self,
@@ -74,6 +75,7 @@ class ImageSender(sender.ImageSender):
         pace: Pace | None = None,
         resend_unknown: bool = False,
         on_delivery: OnDelivery | None = None,
+        image: Image | None = None,
     ) -> Broadcast:
         """Go on with a broadcast; what may have been sent is not sent again.
 
@@ -83,21 +85,28 @@ class ImageSender(sender.ImageSender):
             resend_unknown: send also to those of whom it is unknown whether they have it. A person should have
                 looked: whoever has it gets it twice.
             on_delivery: as in ``broadcast``.
+            image: the local image with which it was begun, if it may have to be uploaded: no more than its md5 is
+                kept.
 
         Raises:
-            ValueError: there is none of that id, it is cancelled, or was begun with another base URL or scope.
-            ImageRefused, InvalidImage, StoreError: as for ``broadcast``.
+            ValueError: there is none of that id, it is cancelled, or was begun with another base URL, scope or image.
+            ImageRefused, InvalidImage, PublishFailed, StoreError: as for ``broadcast``.
         """
         with broadcasts_of(self._live()) as opened:
-            found = _find(opened, broadcast_id, resend_unknown=resend_unknown)
-            return self._work(opened, found, pace, on_delivery)
+            found = _find(opened, broadcast_id, image, resend_unknown=resend_unknown)
+            return self._work(opened, found, pace, on_delivery, image)
 
     def _work(
-        self, opened: Broadcasts, found: Broadcast, pace: Pace | None, on_delivery: OnDelivery | None
+        self,
+        opened: Broadcasts,
+        found: Broadcast,
+        pace: Pace | None,
+        on_delivery: OnDelivery | None,
+        image: Image | None = None,
     ) -> Broadcast:
         def work() -> Broadcast:
             given = self._transport if self._transport.is_given else None
-            return opened.run_now(found, pace=pace, listener=_listener(on_delivery), transport=given)
+            return opened.run_now(found, pace=pace, listener=_listener(on_delivery), given=image, transport=given)
 
         return self._while_open(work)
 
@@ -126,7 +135,9 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         with broadcasts_of(core) as opened:
             begin = partial(_begin, opened, image, recipients, app_id, pace, again=again)
             found = await asyncio.to_thread(begin)
-            return await opened.run(found, self._driver, pace=pace, listener=_listener(on_delivery))
+            return await opened.run(
+                found, self._driver, pace=pace, listener=_listener(on_delivery), given=as_image(image)
+            )
 
     async def resume_broadcast(
         self,
@@ -135,12 +146,13 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         pace: Pace | None = None,
         resend_unknown: bool = False,
         on_delivery: OnDelivery | None = None,
+        image: Image | None = None,
     ) -> Broadcast:
         """Go on with a broadcast; see ``ImageSender.resume_broadcast``."""
         core = self._live()
         with broadcasts_of(core) as opened:
-            found = await asyncio.to_thread(_find, opened, broadcast_id, resend_unknown=resend_unknown)
-            return await opened.run(found, self._driver, pace=pace, listener=_listener(on_delivery))
+            found = await asyncio.to_thread(_find, opened, broadcast_id, image, resend_unknown=resend_unknown)
+            return await opened.run(found, self._driver, pace=pace, listener=_listener(on_delivery), given=image)
 
 
 def _begin(
@@ -176,8 +188,8 @@ def _begin(
     return opened.find(plan.broadcast_id)
 
 
-def _find(opened: Broadcasts, broadcast_id: int, *, resend_unknown: bool) -> Broadcast:
-    found = opened.check_resumable(broadcast_id)
+def _find(opened: Broadcasts, broadcast_id: int, image: Image | None, *, resend_unknown: bool) -> Broadcast:
+    found = opened.check_resumable(broadcast_id, image)
     if resend_unknown:
         opened.resend_unknown(broadcast_id)
     return found

@@ -15,14 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gewe_cache.broadcast.clock import Clock
+from gewe_cache.broadcast.images import check_uploadable, image_of
 from gewe_cache.broadcast.lane import longest_pause
 from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import BadRecipients, Recipient, check
 from gewe_cache.broadcast.run import Limits, Listener, Run
 from gewe_cache.broadcast.writer import LedgerWriter
-from gewe_cache.errors import AlreadyBroadcast, InvalidImage, StoreError
+from gewe_cache.errors import AlreadyBroadcast, StoreError
 from gewe_cache.gewe.transport import AsyncTransport, SyncTransport, ThreadTransport
-from gewe_cache.image import Image
 from gewe_cache.keys import host_of
 from gewe_cache.sending import flow
 from gewe_cache.sending.async_driver import AsyncDriver
@@ -32,13 +32,13 @@ from gewe_cache.store.guard import describe
 from gewe_cache.store.ledger import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from gewe_cache.gewe.transport import Guard
-    from gewe_cache.image import SentImage
+    from gewe_cache.image import Image, SentImage
     from gewe_cache.sending.core import Core
     from gewe_cache.store.ledger import Claim
 
@@ -94,14 +94,13 @@ class Broadcasts:
 
         Raises:
             ValueError: recipients that cannot be sent to, by their places, or none at all.
-            InvalidImage: it is not in the cache, and there is no URL to upload it from.
+            InvalidImage: it is not in the cache, and there is nothing to upload it from.
             StoreError: the database cannot be used.
         """
         settings = self.core.settings
         is_cached = self._perform(partial(self._is_cached, image=image))
-        if image.url is None and not is_cached:
-            msg = f"image: md5 {image.md5} is not in the cache of this scope. Nothing was sent. Pass url= (--url)."
-            raise InvalidImage(msg)
+        if not is_cached:
+            check_uploadable(self.core.parts, image)
         broadcast_id = self._perform(
             partial(
                 self._make,
@@ -149,11 +148,11 @@ class Broadcasts:
             raise ValueError(msg)
         return found
 
-    def check_resumable(self, broadcast_id: int) -> Broadcast:
-        """Give a broadcast that this sender may go on with.
+    def check_resumable(self, broadcast_id: int, given: Image | None = None) -> Broadcast:
+        """Give a broadcast that this sender may go on with, with the image that is ``given``, if one is.
 
         Raises:
-            ValueError: there is none, it is cancelled, or it was begun with another base URL or scope.
+            ValueError: there is none, it is cancelled, or it was begun with another base URL, scope or image.
         """
         found, settings = self.find(broadcast_id), self.core.settings
         if found.state == "cancelled":
@@ -170,6 +169,7 @@ class Broadcasts:
                     f"Nothing was sent. Pass {option} {theirs} ({name}=)."
                 )
                 raise ValueError(msg)
+        image_of(found, given)
         return found
 
     def shares(self, broadcast_id: int) -> list[Share]:
@@ -180,17 +180,31 @@ class Broadcasts:
         """Make pending what is unknown, at the user's word; give how many."""
         return self._perform(partial(self._resend_unknown, broadcast_id=broadcast_id))
 
-    async def run(self, found: Broadcast, driver: AsyncDriver, *, pace: Pace | None, listener: Listener) -> Broadcast:
+    async def run(
+        self,
+        found: Broadcast,
+        driver: AsyncDriver,
+        *,
+        pace: Pace | None,
+        listener: Listener,
+        given: Image | None = None,
+    ) -> Broadcast:
         """Work on an open broadcast until this sender has nothing left to send.
 
+        ``given``: its image, where that is a local one: the database keeps no more of it than its md5.
+
         Raises:
-            ImageRefused, InvalidImage, StoreError: it holds for all that is left; that stays pending.
+            ImageRefused, InvalidImage, PublishFailed, StoreError: it holds for all that is left; that stays pending.
+            ValueError: ``given`` is another image.
         """
-        parts, image = self.core.parts, Image(url=found.url, md5=found.md5)
+        parts, image = self.core.parts, image_of(found, given)
 
         async def send_one(claim: Claim, guard: Guard) -> SentImage:
             return await driver.drive(flow.send(parts, claim.app_id, claim.to_wxid, image, guard=guard))
 
+        is_image_known = await driver.drive(flow.lookup(parts, image)) is not None
+        if not is_image_known and found.pending:
+            check_uploadable(parts, image, found.id)
         chosen = pace or Pace.from_json(found.pace)
         self._loop = asyncio.get_running_loop()
         self._run = run = Run(
@@ -198,7 +212,7 @@ class Broadcasts:
             self._open_writer(),
             send_one,
             chosen,
-            is_image_known=await driver.drive(flow.lookup(parts, image)) is not None,
+            is_image_known=is_image_known,
             limits=self.limits,
             listener=listener,
             clock=self.clock,
@@ -207,7 +221,13 @@ class Broadcasts:
         return replace(await asyncio.to_thread(self.find, found.id), stopped=run.stopped)
 
     def run_now(
-        self, found: Broadcast, *, pace: Pace | None, listener: Listener, transport: SyncTransport | None = None
+        self,
+        found: Broadcast,
+        *,
+        pace: Pace | None,
+        listener: Listener,
+        given: Image | None = None,
+        transport: SyncTransport | None = None,
     ) -> Broadcast:
         """Do what ``run`` does on an event loop of its own, with the lanes, cache and counters of the sender.
 
@@ -215,12 +235,13 @@ class Broadcasts:
             found: as for ``run``.
             pace: as for ``run``.
             listener: as for ``run``.
+            given: as for ``run``.
             transport: posts the calls, in threads, where a client was passed in.
 
         Raises:
             RuntimeError: an event loop runs in this thread already.
         """
-        return asyncio.run(self._run_on_a_loop(found, pace, listener, transport))
+        return asyncio.run(self._run_on_a_loop(found, pace, listener, given, transport))
 
     def stop(self) -> None:
         """Let the run under way begin nothing more; it returns when the calls that are out have finished.
@@ -233,12 +254,17 @@ class Broadcasts:
                 loop.call_soon_threadsafe(run.stop)
 
     async def _run_on_a_loop(
-        self, found: Broadcast, pace: Pace | None, listener: Listener, given: SyncTransport | None
+        self,
+        found: Broadcast,
+        pace: Pace | None,
+        listener: Listener,
+        given: Image | None,
+        given_transport: SyncTransport | None,
     ) -> Broadcast:
-        transport = AsyncTransport() if given is None else ThreadTransport(given)
+        transport = AsyncTransport() if given_transport is None else ThreadTransport(given_transport)
         driver = AsyncDriver(self.core, transport)
         try:
-            return await self.run(found, driver, pace=pace, listener=listener)
+            return await self.run(found, driver, pace=pace, listener=listener, given=given)
         except (KeyboardInterrupt, SystemExit):  # who wants the end at once does not wait for the calls that are out
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
@@ -299,8 +325,7 @@ class Broadcasts:
         duplicates = broadcasts.count_duplicates(connection, broadcast_id, given)
         shares = tuple(broadcasts.shares(connection, broadcast_id))
         repeats = broadcasts.find_repeats(connection, broadcast_id, self._now(connection))
-        duration = max(pace.estimate(share.friends, share.groups) for share in shares)
-        return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration)
+        return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration_of(shares, pace))
 
     def _open(self, connection: Connection, broadcast_id: int, *, again: bool) -> Repeats | None:
         broadcasts.lock(connection)
@@ -332,6 +357,11 @@ class Broadcasts:
             longest_pause=longest_pause(pace),
             ready_after_lost=pace.ready_after_lost,
         )
+
+
+def duration_of(shares: Sequence[Share], pace: Pace) -> timedelta:
+    """Give how long the pauses of the slowest device take, GeWe's own time not counted."""
+    return max((pace.estimate(share.friends, share.groups) for share in shares), default=timedelta(0))
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from gewe_cache.settings import parse_duration, utc_now
 from gewe_cache.store import broadcasts, leases
 from gewe_cache.store.broadcasts import Broadcast, Delivery
 from gewe_cache.store.tending import Pace
-from gewe_cache.text import without_query
+from gewe_cache.text import human_age, without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,7 +103,7 @@ def show(
         if json:
             print_json(broadcast_as_json(broadcast))
         else:
-            _print_broadcast(broadcast)
+            _print_broadcast(broadcast, broadcasts.last_end(connection, broadcast_id))
         if json and state is None:
             return
         for delivery in _deliveries(connection, broadcast_id, states):
@@ -235,20 +235,22 @@ def _print_table(latest: Sequence[Broadcast]) -> None:
     console().print(table)
 
 
-def _print_broadcast(found: Broadcast) -> None:
+def _print_broadcast(found: Broadcast, last_end: datetime | None) -> None:
     counts = ", ".join(f"{getattr(found, state):,} {state}" for state in broadcasts.STATES)
     print_line(f"Broadcast {found.id}  {_state_of(found)}, begun {human_time(found.created_at)} UTC")
     print_line(f"image      {_image_of(found)}")
     print_line(f"at         {found.base_url}, scope {found.scope}")
-    print_line(f"deliveries {counts}; {found.duplicates:,} duplicates dropped")
+    print_line(f"deliveries {counts}; duplicates dropped: {found.duplicates:,}")
+    if last_end is not None:
+        print_line(f"last end   {human_age(utc_now() - last_end)} ago")
 
 
 def _state_of(found: Broadcast) -> str:
     if found.state == "cancelled":
         return "cancelled"
     if found.sending:
-        return "running"
-    return "unfinished" if found.pending else "over"
+        return "sending"
+    return "open" if found.pending else "over"
 
 
 def _image_of(found: Broadcast) -> str:

@@ -13,12 +13,13 @@ import typer
 from gewe_cache.broadcast.pace import Pace
 from gewe_cache.broadcast.recipients import from_lines
 from gewe_cache.broadcast.run import Limits, Listener
-from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of
+from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of, duration_of
 from gewe_cache.cli.broadcast_view import (
     broadcast_as_json,
     plan_as_json,
     print_plan,
     print_report,
+    print_rest,
     view_of,
 )
 from gewe_cache.cli.inputs import (
@@ -28,6 +29,7 @@ from gewe_cache.cli.inputs import (
     IgnoreQueryOption,
     JsonOption,
     SenderScopeOption,
+    ServerOption,
     TimeoutOption,
     TokenFileOption,
     TokenHeaderOption,
@@ -35,6 +37,7 @@ from gewe_cache.cli.inputs import (
     YesOption,
     read_ignored,
     read_image,
+    read_server,
     read_token,
     read_ttl,
 )
@@ -52,13 +55,14 @@ from gewe_cache.cli.output import (
     print_line,
 )
 from gewe_cache.errors import AlreadyBroadcast
+from gewe_cache.image import Image
 from gewe_cache.sending.core import Core
+from gewe_cache.sending.server_client import publish_to_server
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, make_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gewe_cache.image import Image
     from gewe_cache.settings import Settings
     from gewe_cache.store.broadcasts import Broadcast, Share
 
@@ -89,6 +93,7 @@ def start(  # noqa: PLR0913, PLR0917 - one argument an option
     md5: Annotated[
         str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
     ] = None,
+    server: ServerOption = None,
     app_id: AppIdOption = None,
     pace: PaceOption = None,
     token_file: TokenFileOption = None,
@@ -116,7 +121,7 @@ def start(  # noqa: PLR0913, PLR0917 - one argument an option
         chosen_pace = read_pace(pace) or Pace.gewe()
         chosen_image = read_image(image, url=url, md5=md5)
         settings = _settings(app_id, token_file, base_url, token_header, scope, ttl, timeout, ignore_query, database)
-        with _opened(settings) as opened, _interruptible(opened) as interrupts:
+        with _opened(settings, read_server(server)) as opened, _interruptible(opened) as interrupts:
             plan = _prepare(opened, chosen_image, to, chosen_pace)
             try:
                 _agree(plan, pace or "gewe", again=again, dry_run=dry_run, yes=yes, as_json=json)
@@ -126,12 +131,19 @@ def start(  # noqa: PLR0913, PLR0917 - one argument an option
                 opened.discard(plan.broadcast_id)
                 raise
             found = opened.find(plan.broadcast_id)
-            exit_code = _work(opened, found, plan.shares, chosen_pace, interrupts, as_json=json)
+            exit_code = _work(opened, found, plan.shares, chosen_pace, interrupts, chosen_image, as_json=json)
     raise typer.Exit(exit_code)
 
 
 def resume(  # noqa: PLR0913, PLR0917 - one argument an option
     broadcast_id: Annotated[int, typer.Argument(metavar="ID", help="As start and list show it.")],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image", metavar="FILE", help="The local image with which it began, should it be uploaded again."
+        ),
+    ] = None,
+    server: ServerOption = None,
     pace: PaceOption = None,
     token_file: TokenFileOption = None,
     base_url: BaseUrlOption = None,
@@ -154,15 +166,19 @@ def resume(  # noqa: PLR0913, PLR0917 - one argument an option
     """
     with errors_as_exit_codes():
         settings = _settings(None, token_file, base_url, token_header, scope, ttl, timeout, ignore_query, database)
-        with _opened(settings) as opened, _interruptible(opened) as interrupts:
-            found = opened.check_resumable(broadcast_id)
+        given = None if image is None else Image.from_file(image)
+        with _opened(settings, read_server(server)) as opened, _interruptible(opened) as interrupts:
+            found = opened.check_resumable(broadcast_id, given)
             if resend_unknown and found.unknown:
                 question = f"Send again to {found.unknown:,} who may have the image already?"
                 confirm(question, yes=yes)
                 opened.resend_unknown(broadcast_id)
             interrupts.check()
-            shares = opened.shares(broadcast_id)
-            exit_code = _work(opened, found, shares, read_pace(pace), interrupts, as_json=json)
+            found, shares = opened.find(broadcast_id), opened.shares(broadcast_id)
+            chosen_pace = read_pace(pace) or Pace.from_json(found.pace)
+            if not json:
+                print_rest(found, duration_of(shares, chosen_pace), pace or "as it was begun")
+            exit_code = _work(opened, found, shares, chosen_pace, interrupts, given, as_json=json)
     raise typer.Exit(exit_code)
 
 
@@ -210,8 +226,12 @@ def _settings(  # noqa: PLR0913, PLR0917 - the options of both commands
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[Broadcasts]:
-    core = Core.make(settings)
+def _opened(settings: Settings, server: str | None) -> Iterator[Broadcasts]:
+    """Open the broadcasts of a sender; local images that are not in the cache are hosted by the server."""
+    publish = None
+    if server is not None:
+        publish = publish_to_server(server, settings.token, token_header=settings.token_header)
+    core = Core.make(settings, publish=publish)
     try:
         with broadcasts_of(core, LIMITS) as opened:
             yield opened
@@ -263,18 +283,19 @@ def _work(
     opened: Broadcasts,
     found: Broadcast,
     shares: Sequence[Share],
-    pace: Pace | None,
+    pace: Pace,
     interrupts: Interrupts,
+    image: Image | None,
     *,
     as_json: bool,
 ) -> int:
     if not as_json:
-        print_line(f"Broadcast {found.id}. Ctrl-C lets the sends under way finish.")
+        print_line(f"Broadcast {found.id}. Ctrl-C lets the sends under way finish; three times, it ends at once.")
     began = time.monotonic()
     try:
         with view_of(shares, as_json=as_json) as view:
             listener = Listener(on_delivery=view.on_delivery, on_notice=view.on_notice)
-            found = opened.run_now(found, pace=pace, listener=listener)
+            found = opened.run_now(found, pace=pace, listener=listener, given=image)
     except BaseException:
         found = opened.find(found.id)
         _report(found, time.monotonic() - began, as_json=as_json)

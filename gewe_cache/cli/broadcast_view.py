@@ -9,10 +9,12 @@ from dataclasses import asdict
 from json import loads
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gewe_cache.cli.output import complain, console, human_age, print_json, print_line, printable
+from gewe_cache.cli.output import complain, console, print_json, print_line, printable
+from gewe_cache.text import human_age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -26,6 +28,11 @@ MOST_LISTED: Final = 20
 _MOST_BARS: Final = 10
 _COLOURS: Final = {"sent": "green", "refused": "red", "unknown": "yellow", "pending": "dim"}
 _COUNTED: Final = ("pending", "sending", "sent", "refused", "unknown")
+_ALWAYS_SHOWN: Final = frozenset({"sent", "pending"})
+_NARROWEST_NAME: Final = 8
+_WIDEST_NAME: Final = 24
+_WIDTH_OF_THE_REST: Final = 70  # every state counted in thousands, the rate and the time left
+_WIDTH_OF_CTRL_C: Final = 2  # a terminal writes ^C where the cursor is; on a full line it would begin another
 
 
 class View(Protocol):
@@ -82,13 +89,14 @@ class Bars:
     def __init__(self, shares: Sequence[Share]) -> None:
         """Prepare the bars; ``shares``: what each device has to send."""
         self._progress = _new_progress()
+        name_width = min(_WIDEST_NAME, max(_NARROWEST_NAME, self._progress.console.width - _WIDTH_OF_THE_REST))
         sizes = {share.app_id: share.friends + share.groups for share in shares}
         self._groups = _groups(sizes)
         self._bars: dict[str, TaskID] = {}
         self._counts: dict[str, Counter[str]] = {}
         for group in dict.fromkeys(self._groups.values()):
             total = sum(size for app_id, size in sizes.items() if self._groups[app_id] == group)
-            self._bars[group] = self._progress.add_task(printable(group, 24), total=total, counts="")
+            self._bars[group] = self._progress.add_task(printable(group, name_width), total=total, counts="")
             self._counts[group] = Counter(pending=total)
             self._update(group)
 
@@ -122,7 +130,8 @@ class Bars:
     def _update(self, group: str) -> None:
         counts = self._counts[group]
         done = counts["sent"] + counts["refused"] + counts["unknown"]
-        shown = " · ".join(f"[{_COLOURS[state]}]{counts[state]:,} {state}[/]" for state in _COLOURS)
+        states = [state for state in _COLOURS if counts[state] or state in _ALWAYS_SHOWN]
+        shown = " · ".join(f"[{_COLOURS[state]}]{counts[state]:,} {state}[/]" for state in states)
         self._progress.update(self._bars[group], completed=done, counts=shown)
 
 
@@ -153,14 +162,14 @@ def route_of(plan: Plan) -> str:
 def print_plan(plan: Plan, pace: str) -> None:
     """Say what will be sent, from where, and how long it takes."""
     friends, groups = (sum(getattr(share, kind) for share in plan.shares) for kind in ("friends", "groups"))
-    dropped = f", {plan.duplicates:,} duplicates dropped" if plan.duplicates else ""
+    dropped = f"; duplicates dropped: {plan.duplicates:,}" if plan.duplicates else ""
     print_line(f"Recipients  {plan.recipients:,}: {friends:,} friends, {groups:,} groups{dropped}")
     print_line(f"Devices     {len(plan.shares):,}{_device_list(plan.shares)}")
     print_line(f"Route       {route_of(plan)}")
-    print_line(f"Time        at least {human_age(plan.duration)} at pace {pace}, and the time that GeWe takes for each")
+    print_line(f"Time        {_time_of(plan.duration, pace)}")
     if plan.busy_devices:
         complain(
-            f"{len(plan.busy_devices):,} device(s) have over 200 recipients, such as {plan.busy_devices[0]}: "
+            f"Devices with over 200 recipients: {len(plan.busy_devices):,}, such as {plan.busy_devices[0]}. "
             f"GeWe advises at most about 200 people in half an hour."
         )
     if plan.repeats.recipients:
@@ -168,6 +177,12 @@ def print_plan(plan: Plan, pace: str) -> None:
         complain(
             f"Within 24 hours the image went, or is going, to {plan.repeats.recipients:,} of these by broadcast {ids}."
         )
+
+
+def print_rest(found: Broadcast, duration: timedelta, pace: str) -> None:
+    """Say what is left of a broadcast, and how long it takes."""
+    print_line(f"Left        {found.pending:,} of {found.recipients:,}")
+    print_line(f"Time        {_time_of(duration, pace)}")
 
 
 def print_report(found: Broadcast, seconds: float) -> None:
@@ -197,6 +212,11 @@ def broadcast_as_json(found: Broadcast) -> dict[str, Any]:
     return {"id": fields.pop("id"), **{state: fields.pop(state) for state in _COUNTED}, **fields}
 
 
+def _time_of(duration: timedelta, pace: str) -> str:
+    least = f"at least {human_age(duration)} at pace {pace}, and" if duration else f"no pauses at pace {pace}, but"
+    return f"{least} the time that GeWe takes for each"
+
+
 def _device_list(shares: Sequence[Share]) -> str:
     if len(shares) > _MOST_BARS:
         return ""
@@ -212,6 +232,7 @@ def _groups(sizes: Mapping[str, int]) -> dict[str, str]:
 
 def _new_progress() -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - slow to load
+    from rich.table import Column  # noqa: PLC0415 - as is this
 
     class Rate(TextColumn):
         """Deliveries a minute."""
@@ -226,8 +247,9 @@ def _new_progress() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[counts]}"),
-        Rate(""),
-        TimeRemainingColumn(compact=True),
+        Rate("", table_column=Column(min_width=7, no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
+        TextColumn("", table_column=Column(width=_WIDTH_OF_CTRL_C)),
         console=console(),
         get_time=time.monotonic,
     )

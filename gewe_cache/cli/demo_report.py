@@ -13,7 +13,8 @@ from rich.text import Text
 
 from gewe_cache.cli.cache import app as cache_app
 from gewe_cache.cli.demo_run import ImageSavings, Proof, Sent, Stage
-from gewe_cache.cli.output import console, human_size, print_json
+from gewe_cache.cli.output import console, print_json
+from gewe_cache.text import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

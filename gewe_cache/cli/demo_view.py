@@ -15,7 +15,8 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from gewe_cache.cli.demo_run import Begun, DemoImage, Sent
-from gewe_cache.cli.output import console, human_size
+from gewe_cache.cli.output import console
+from gewe_cache.text import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

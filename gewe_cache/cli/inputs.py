@@ -13,7 +13,7 @@ import typer
 
 from gewe_cache.cli import db
 from gewe_cache.image import Image
-from gewe_cache.settings import check_token, find_database, find_ttl, parse_duration
+from gewe_cache.settings import check_origin, check_token, find_database, find_ttl, parse_duration
 from gewe_cache.store.engine import open_database
 from gewe_cache.store.migrate import refuse_missing
 from gewe_cache.store.schema import check_schema
@@ -82,6 +82,17 @@ BaseUrlOption = Annotated[
 ]
 
 
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="A running gewe-cache serve --public-url …, for local images. Default: GEWE_CACHE_SERVER.",
+        show_default=False,
+    ),
+]
+
+
 @contextmanager
 def opened(database: str | None) -> Iterator[Database]:
     """Open a database that has its tables already; creates and migrates nothing.
@@ -113,7 +124,7 @@ def read_image(text: str, *, url: str | None = None, md5: str | None = None) -> 
     if md5 is not None:
         msg = "--md5: it goes with a URL; of a file it is computed."
         raise ValueError(msg)
-    if Path(text).exists():
+    if text and Path(text).exists():
         return Image.from_file(text, url=url)
     if _MD5.fullmatch(text):
         return Image(md5=text, url=url)
@@ -134,8 +145,38 @@ def read_token(token_file: str | None) -> str:
             msg = "token: set GEWE_TOKEN, or pass --token-file PATH (- for standard input)."
             raise ValueError(msg)
         return check_token(token)
-    content = sys.stdin.buffer.read() if token_file == "-" else Path(token_file).read_bytes()  # noqa: S105 - no token
-    return check_token(content.decode("utf-8-sig", errors="replace").strip())
+    return check_token(_read_secret(token_file))
+
+
+def read_admin_password(password_file: str | None) -> str | None:
+    """Read the admin page's password from a file, standard input or the environment; None where there is none.
+
+    Raises:
+        ValueError: the file is empty.
+        OSError: the file cannot be read.
+    """
+    if password_file is None:
+        return os.environ.get("GEWE_CACHE_ADMIN_PASSWORD") or None
+    password = _read_secret(password_file)
+    if not password:
+        msg = f"--admin-password-file: {password_file} is empty."
+        raise ValueError(msg)
+    return password
+
+
+def _read_secret(path: str) -> str:
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    return content.decode("utf-8-sig", errors="replace").strip()
+
+
+def read_server(server: str | None) -> str | None:
+    """Read ``--server``, else the environment.
+
+    Raises:
+        ValueError: it is no address of a server.
+    """
+    named = server if server is not None else os.environ.get("GEWE_CACHE_SERVER")
+    return check_origin("--server (GEWE_CACHE_SERVER)", named) if named else None
 
 
 def read_ttl(ttl: str | None) -> timedelta:

@@ -25,7 +25,7 @@ from gewe_cache.cli.output import (
 
 PROGRAM: Final = "gewe-cache"
 
-_OF_EXTRAS = frozenset({"PIL", "prometheus_client", "starlette", "uvicorn"})
+_OF_EXTRAS = frozenset({"PIL", "babel", "itsdangerous", "prometheus_client", "starlette", "starlette_admin", "uvicorn"})
 
 
 @dataclass(frozen=True, slots=True)

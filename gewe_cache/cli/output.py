@@ -49,13 +49,8 @@ EXIT_CODES = {
 }
 
 _MAX_ERROR_LENGTH = 2000
+_WIDTH_OF_NO_TERMINAL = 80
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SIZE_STEP = 1000
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
-_TWO_DIGITS_BELOW = 10
-_COARSE_FROM = 10
-_FINE_UP_TO = 100
 
 
 @contextmanager
@@ -64,7 +59,7 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _close_stdout_quietly()
+        close_stdout_quietly()
         raise typer.Exit(EXIT_FAILURE) from None
     except (errors.GeweCacheError, ValueError, OSError, sqlite3.Error) as error:
         fail(describe_error(error), exit_code_of(error))
@@ -121,7 +116,8 @@ def console() -> Console:
     """Give a console on the present standard output; user data goes through ``escaped`` first."""
     from rich.console import Console  # noqa: PLC0415 - slow, and not needed for JSON
 
-    return Console(highlight=False, emoji=False)
+    found = Console(highlight=False, emoji=False)
+    return found if found.width > 0 else Console(highlight=False, emoji=False, width=_WIDTH_OF_NO_TERMINAL)
 
 
 def print_line(text: str = "") -> None:
@@ -136,6 +132,12 @@ def print_json(value: object) -> None:
     if not _fits_stdout(harmless):
         harmless = json.dumps(value, default=_to_json)
     typer.echo(harmless)
+
+
+def close_stdout_quietly() -> None:
+    """Give up standard output, which takes no more: else Python complains once more when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_output_safe() -> None:
@@ -158,29 +160,6 @@ def escaped(text: object, limit: int | None = 300) -> str:
     return escape(printable(text, limit))
 
 
-def human_size(size: float | None) -> str:
-    """Give a number of bytes as a person reads it: ``312 kB``."""
-    if size is None:
-        return "-"
-    scaled, unit = float(size), 0
-    while abs(scaled) >= _SIZE_STEP - 0.5 and unit < len(_SIZE_UNITS) - 1:
-        scaled, unit = scaled / _SIZE_STEP, unit + 1
-    digits = 1 if unit > 0 and scaled < _TWO_DIGITS_BELOW else 0
-    return f"{scaled:.{digits}f} {_SIZE_UNITS[unit]}"
-
-
-def human_age(age: timedelta | float | None, *, coarse: bool = False) -> str:
-    """Give a duration by its two largest units, ``2d 5h``; a coarse one by the first alone from 10 on, ``13m``."""
-    if age is None:
-        return "-"
-    seconds = age.total_seconds() if isinstance(age, timedelta) else age
-    sign, left = ("-" if seconds <= -1 else ""), int(abs(seconds))
-    for place, (length, _) in enumerate(_AGE_UNITS):
-        if left >= length:
-            return sign + _two_units(left, place, one_unit_from=_COARSE_FROM if coarse else _FINE_UP_TO)
-    return "0s"
-
-
 def human_time(moment: datetime | None) -> str:
     """Give a moment in UTC, to the minute."""
     return "-" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
@@ -189,15 +168,6 @@ def human_time(moment: datetime | None) -> str:
 def iso(moment: datetime) -> str:
     """Give a moment as JSON carries it."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _two_units(seconds: int, place: int, one_unit_from: int) -> str:
-    length, unit = _AGE_UNITS[place]
-    whole, rest = divmod(seconds, length)
-    if place + 1 == len(_AGE_UNITS) or whole >= one_unit_from:
-        return f"{whole}{unit}"
-    next_length, next_unit = _AGE_UNITS[place + 1]
-    return f"{whole}{unit} {rest // next_length}{next_unit}" if rest >= next_length else f"{whole}{unit}"
 
 
 def _to_json(value: object) -> Any:  # noqa: ANN401 - any JSON
@@ -228,12 +198,6 @@ def _is_database_error(error: BaseException) -> bool:
         return True
     exc = sys.modules.get("sqlalchemy.exc")
     return exc is not None and isinstance(error, exc.SQLAlchemyError)
-
-
-def _close_stdout_quietly() -> None:
-    # The reader (head, less) has gone; without this Python complains once more when it exits.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _CODES_BY_ERROR: tuple[tuple[type[BaseException], int], ...] = (

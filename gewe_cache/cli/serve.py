@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from gewe_cache.cli.inputs import (
     IgnoreQueryOption,
     SenderScopeOption,
     TtlOption,
+    read_admin_password,
     read_ignored,
     read_ttl,
 )
@@ -25,7 +27,8 @@ from gewe_cache.server.access_log import JsonLines
 from gewe_cache.server.app import ServerApp
 from gewe_cache.server.run import listen, url_of
 from gewe_cache.server.run import serve as serve_until
-from gewe_cache.server.settings import TOKEN_HEADERS, Limits, ServerSettings, check_upstream
+from gewe_cache.server.settings import TOKEN_HEADERS, Limits, ServerSettings
+from gewe_cache.settings import check_origin
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEFAULT_PORT = 8720
+_PASSWORD_BYTES = 18
 _LIMITS = Limits()
 _LOGGERS = ("gewe_cache", "uvicorn.error")
 
@@ -47,6 +51,15 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="The port to listen on; 0 takes a free one.")
     ] = _DEFAULT_PORT,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            metavar="URL",
+            help="The address by which GeWe's server reaches this one: local images are hosted below it until sent.",
+            show_default=False,
+        ),
+    ] = None,
     database: DatabaseOption = None,
     scope: SenderScopeOption = None,
     ttl: TtlOption = None,
@@ -82,6 +95,25 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     grace: Annotated[
         float, typer.Option("--grace", min=0, max=86_400, help="Seconds that the end waits for sends under way.")
     ] = _LIMITS.grace_seconds,
+    admin_password_file: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-password-file",
+            metavar="PATH",
+            help="A file with the admin page's password (- for standard input). Default: GEWE_CACHE_ADMIN_PASSWORD, "
+            "else one made for this run and said on stderr.",
+            show_default=False,
+        ),
+    ] = None,
+    admin_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--admin-host",
+            metavar="NAME",
+            help="A name by which browsers ask for the admin page, where a proxy on this machine passes it on; "
+            "repeatable.",
+        ),
+    ] = None,
     *,
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Write a JSON line a request to stdout.")
@@ -93,8 +125,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     and SIGTERM end it: sends under way are finished.
     """
     with errors_as_exit_codes():
+        password = read_admin_password(admin_password_file)
         settings = ServerSettings(
-            upstream=check_upstream(upstream),
+            upstream=check_origin("--upstream", upstream, "http://api.geweapi.com"),
             database=database,
             scope=scope,
             ttl=read_ttl(ttl),
@@ -102,25 +135,37 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
             ignore_query=read_ignored(ignore_query),
             token_headers=(*TOKEN_HEADERS, *(token_header or ())),
             pass_timeout=pass_timeout,
+            public_url=public_url,
             limits=Limits(
                 connections=max_connections,
                 body_bytes=max_body,
                 client_seconds=client_timeout,
                 grace_seconds=grace,
             ),
+            admin_password=password or secrets.token_urlsafe(_PASSWORD_BYTES),
+            admin_hosts=frozenset(name.lower() for name in admin_host or ()),
         )
         lines = JsonLines(sys.stdout)
         problems = JsonLines(sys.stderr)
         with Interrupts() as interrupts, _warnings_to(problems):
             try:
-                asyncio.run(_run(settings, host, port, lines, interrupts, access_log=access_log))
+                asyncio.run(
+                    _run(settings, host, port, lines, interrupts, access_log=access_log, says_password=not password)
+                )
             finally:
                 lines.close()
                 problems.close()
 
 
 async def _run(
-    settings: ServerSettings, host: str, port: int, lines: JsonLines, interrupts: Interrupts, *, access_log: bool
+    settings: ServerSettings,
+    host: str,
+    port: int,
+    lines: JsonLines,
+    interrupts: Interrupts,
+    *,
+    access_log: bool,
+    says_password: bool,
 ) -> None:
     app = ServerApp(settings, lines if access_log else None)
     try:
@@ -134,8 +179,18 @@ async def _run(
     def say_ready() -> None:
         lines.write({"event": "ready", "url": url, "upstream": settings.upstream})
         complain(f"Listening on {url}. A bot's base URL: {url}/gewe/v2/api (the path as with GeWe). Ctrl-C ends.")
+        complain(f"Admin page: {url}/_gewe-cache/ {_password_hint(settings, says_password=says_password)}")
 
     await serve_until(app, listener, settings.limits, on_ready=say_ready, should_end=lambda: interrupts.is_set)
+
+
+def _password_hint(settings: ServerSettings, *, says_password: bool) -> str:
+    if not says_password:
+        return "(with your password)"
+    return (
+        f"Its password, for this run: {settings.admin_password} "
+        "(set GEWE_CACHE_ADMIN_PASSWORD or --admin-password-file to choose one)"
+    )
 
 
 async def _check_database(app: ServerApp) -> None:

@@ -32,12 +32,13 @@ from gewe_cache.cli.inputs import (
     read_token,
     read_ttl,
 )
-from gewe_cache.cli.output import EXIT_USAGE, confirm, errors_as_exit_codes, fail, human_size, print_line
+from gewe_cache.cli.output import EXIT_USAGE, confirm, errors_as_exit_codes, fail, print_line
 from gewe_cache.image import Image
 from gewe_cache.settings import check_name, parse_duration, utc_now
 from gewe_cache.store import tending
 from gewe_cache.store.listing import Filters, count_entries, entries_by_id, find_ids
 from gewe_cache.store.listing import State as ListedState
+from gewe_cache.text import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

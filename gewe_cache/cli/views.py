@@ -11,8 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from gewe_cache.cli.output import console, human_age, human_size, human_time, printable
-from gewe_cache.text import mask_key
+from gewe_cache.cli.output import console, human_time, printable
+from gewe_cache.text import human_age, human_size, mask_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -79,10 +79,11 @@ def reply_of(status: int, headers: list[tuple[bytes, bytes]], raw: bytes) -> Rep
     Raises:
         httpx.DecodingError: they are not what the headers say.
     """
-    if not any(name.lower() == b"content-encoding" for name, _ in headers):
-        return Reply(status, raw)
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    if "content-encoding" not in named:
+        return Reply(status, raw, named)
     pieces = (raw[at : at + _DECODED_AT_ONCE] for at in range(0, len(raw), _DECODED_AT_ONCE))
-    return Reply(status, whole(httpx.Response(status, headers=headers, content=pieces).iter_bytes()))
+    return Reply(status, whole(httpx.Response(status, headers=headers, content=pieces).iter_bytes()), named)
 
 
 def whole(chunks: Iterable[bytes]) -> bytes | None:

@@ -194,7 +194,7 @@ def _post(
                     return Reply(response.status_code, None)
                 if time.monotonic() > deadline:
                     return Unknown(f"no whole answer within {timeout:g} s")
-            return Reply(response.status_code, bytes(received))
+            return Reply(response.status_code, bytes(received), response.headers)
         finally:
             with suppress(Exception):
                 response.close()
@@ -227,7 +227,7 @@ async def _post_async(
                     received += chunk
                     if len(received) > MAX_ANSWER_BYTES:
                         return Reply(response.status_code, None)
-                return Reply(response.status_code, bytes(received))
+                return Reply(response.status_code, bytes(received), response.headers)
             finally:
                 with suppress(Exception):
                     await response.aclose()

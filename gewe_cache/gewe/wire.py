@@ -22,6 +22,8 @@ from gewe_cache.image import MAX_FILE_ID_LENGTH, MAX_INT64, MAX_SIDE
 from gewe_cache.text import mask_key, one_line, redact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gewe_cache.errors import GeweRefused
     from gewe_cache.image import Route
 
@@ -52,6 +54,7 @@ class Reply:
 
     status: int
     body: bytes | None = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,10 @@ class Unknown:
 Outcome = Accepted | Refused | Unreached | Unknown
 
 
-def upload_request(app_id: str, to_wxid: str, img_url: str) -> Request:
+def upload_request(app_id: str, to_wxid: str, img_url: str, secrets: tuple[str, ...] = ()) -> Request:
     """Make a ``postImage`` call."""
     body = {"appId": app_id, "toWxid": to_wxid, "imgUrl": img_url}
-    return Request("upload", "/message/postImage", app_id, to_wxid, _encode(body), ())
+    return Request("upload", "/message/postImage", app_id, to_wxid, _encode(body), secrets)
 
 
 def forward_request(app_id: str, to_wxid: str, xml: str, aes_key: str) -> Request:

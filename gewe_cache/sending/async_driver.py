@@ -16,7 +16,8 @@ from gewe_cache.errors import DeliveryUnknown, StoreError
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
 from gewe_cache.sending.core import Core
-from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Wait
+from gewe_cache.sending.publishing import publish_async
+from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Publish, Wait
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class AsyncDriver:
             while True:
                 pending: asyncio.Task[Any] | Future[Any] | None = None
                 try:
-                    if isinstance(step, Wait | Pause):
+                    if isinstance(step, Wait | Pause | Publish):
                         result = await _wait(step)
                     elif self._is_quick(step):
                         result = self._perform_store(step)
@@ -207,7 +208,10 @@ def _is_of_the_end(step: Step) -> bool:
     return isinstance(step, Ask) and step.accepted
 
 
-async def _wait(step: Wait | Pause) -> Any:  # noqa: ANN401 - a future's own result
+async def _wait(step: Wait | Pause | Publish) -> Any:  # noqa: ANN401 - a future's own result
+    """Do what is dropped at once when the caller leaves."""
+    if isinstance(step, Publish):
+        return await publish_async(step)
     if isinstance(step, Pause):
         await asyncio.sleep(step.seconds)
         return None

@@ -12,6 +12,7 @@ from gewe_cache.image import as_image
 from gewe_cache.sending import flow
 from gewe_cache.sending.async_driver import AsyncDriver
 from gewe_cache.sending.core import Core
+from gewe_cache.sending.publishing import check_publisher
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, Tuning, make_settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gewe_cache.gewe.clients import GivenAsyncClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.publishing import AsyncPublisher
     from gewe_cache.sending.shared import Shared
     from gewe_cache.sending.steps import Flow
 
@@ -33,8 +35,9 @@ class AsyncImageSender:
     """Sends images through GeWe, as ``ImageSender`` does, for one event loop.
 
     The arguments are those of ``ImageSender``; ``http_client`` is an ``httpx.AsyncClient`` or an
-    ``httpx2.AsyncClient``. When a send is cancelled, ``CancelledError`` is raised at once; a call that has gone
-    out is finished, saved and logged all the same, and ``aclose`` waits for it.
+    ``httpx2.AsyncClient``, and ``publish`` may be async: one that is not runs in a thread. When a send is cancelled,
+    ``CancelledError`` is raised at once; a call that has gone out is finished, saved and logged all the same, and
+    ``aclose`` waits for it.
     """
 
     def __init__(  # noqa: PLR0913 - the design's public signature
@@ -50,6 +53,7 @@ class AsyncImageSender:
         timeout: float | None = None,
         ignore_query: Iterable[str] = (),
         http_client: GivenAsyncClient | None = None,
+        publish: AsyncPublisher | None = None,
         _tuning: Tuning | None = None,
         _shared: Shared | None = None,
     ) -> None:
@@ -66,6 +70,8 @@ class AsyncImageSender:
             ignore_query=ignore_query,
             tuning=_tuning,
         )
+        check_publisher(publish, may_be_async=True)
+        self._publish = publish
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._shared = _shared
@@ -126,7 +132,7 @@ class AsyncImageSender:
 
     def _make_live(self, http_client: GivenAsyncClient | None) -> None:
         shared = self._shared
-        self._core = Core.make(self._settings, None if shared is None else shared.store)
+        self._core = Core.make(self._settings, None if shared is None else shared.store, self._publish)
         self._transport = AsyncTransport(http_client) if shared is None else shared.transport
         self._driver = AsyncDriver(self._core, self._transport, None if shared is None else shared.executor)
         # Of the driver: it outlives a sender that is dropped while a call is out.

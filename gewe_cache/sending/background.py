@@ -102,6 +102,8 @@ class Background:
         last_flush = time.monotonic()
         while self._work.wait() and not self._stopping.wait(interval):
             self._work.clear()
+            if self._stopping.is_set():  # since the wait: to be woken for it has just been cleared away
+                return
             self._renew()
             if time.monotonic() - last_flush >= self._tuning.usage_interval * 0.9:
                 self.flush()

@@ -34,14 +34,16 @@ class Answer:
     seconds: float
 
 
-def enter_lane(parts: Parts, ticket: Ticket) -> Flow[None]:
+def enter_lane(parts: Parts, ticket: Ticket, *, is_back: bool = False) -> Flow[None]:
     """Wait for a device's turn, inside a ``try`` at whose end ``parts.lanes.leave`` is the caller's to call.
+
+    ``is_back``: it had its turn, and left the lane for a while.
 
     Raises:
         GeweUnreachable: too many sends wait already; or the turn has not come though every send before it had the
             time for its calls, so that one of them can only be stuck (its event loop stands still, say).
     """
-    turn = parts.lanes.enter(ticket, parts.settings.tuning.lane_queue)
+    turn = parts.lanes.enter(ticket, parts.settings.tuning.lane_queue, is_back=is_back)
     if turn is None:
         return
     patience = min(ticket.ahead * longest_call(parts), _LONGEST_WAIT)

@@ -21,6 +21,7 @@ from gewe_cache.store.guard import Store
 
 if TYPE_CHECKING:
     from gewe_cache.image import SentImage
+    from gewe_cache.sending.publishing import AsyncPublisher
     from gewe_cache.sending.steps import Flow
 
 _LEFT_BY_FORKS: list[Any] = []
@@ -38,7 +39,7 @@ class Core:
     is_store_shared: bool = False
 
     @classmethod
-    def make(cls, settings: Settings, shared_store: Store | None = None) -> Core:
+    def make(cls, settings: Settings, shared_store: Store | None = None, publish: AsyncPublisher | None = None) -> Core:
         """Make the parts; connects to nothing yet. A store that is shared is closed by its owner.
 
         Raises:
@@ -55,6 +56,7 @@ class Core:
             front=Front(tuning.front_entries, tuning.front_trust),
             counters=counters,
             background=background,
+            publish=publish,
         )
         return cls(settings, parts, store, background, os.getpid(), is_store_shared=shared_store is not None)
 

@@ -58,8 +58,10 @@ class Lanes:
         self._queues: dict[str, deque[Ticket]] = {}
         self._lock = threading.Lock()
 
-    def enter(self, ticket: Ticket, queue_limit: int) -> Turn | None:
+    def enter(self, ticket: Ticket, queue_limit: int, *, is_back: bool = False) -> Turn | None:
         """Enter a device's lane: None when it was free and is ours now, else the turn to wait for.
+
+        ``is_back``: it has had its turn, and left to let others pass; the next turn is its own.
 
         Raises:
             GeweUnreachable: too many sends wait already.
@@ -69,6 +71,10 @@ class Lanes:
             if not queue:
                 self._queues[ticket.app_id] = deque([ticket])
                 return None
+            if is_back:
+                ticket.turn, ticket.ahead = Future(), len(queue)
+                queue.insert(1, ticket)
+                return ticket.turn
             if len(queue) > queue_limit:
                 queue = self._queues[ticket.app_id] = deque(each for each in queue if not each.has_left)
             if len(queue) > queue_limit:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gewe_cache.image import CachedImage
 from gewe_cache.keys import Key, keys_of, lookup_key
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gewe_cache.gewe.transport import Guard
     from gewe_cache.gewe.wire import CdnInfo
     from gewe_cache.image import Image
+    from gewe_cache.local_image import LocalImage
     from gewe_cache.sending.background import Background
 
 AWAY: Final = object()
@@ -68,6 +70,7 @@ class Parts:
 
     Attributes:
         lanes: the queues of the devices, shared by all senders of the process that use the same GeWe.
+        publish: makes a local image reachable for GeWe, if the user has passed something that does.
     """
 
     settings: Settings
@@ -76,6 +79,7 @@ class Parts:
     front: Front
     counters: Counters
     background: Background
+    publish: Callable[[LocalImage], Any] | None = None
 
     def key_of(self, image: Image) -> Key:
         """Give the key by which an image is found."""
@@ -84,6 +88,10 @@ class Parts:
     def keys_of(self, image: Image, gewe_md5: str | None) -> tuple[Key, ...]:
         """Give every key known after an upload."""
         return keys_of(image, gewe_md5, self.settings.scope, self.settings.ignore_query)
+
+    def can_publish(self, image: Image) -> bool:
+        """Tell whether an image without a URL can be uploaded all the same."""
+        return self.publish is not None and image.local is not None
 
     def entry_of(self, cdn: CdnInfo, uploaded_at: datetime, began_at: datetime) -> CachedImage:
         """Make an entry, not saved yet, of CDN information."""

@@ -16,7 +16,8 @@ from gewe_cache.gewe.transport import SyncTransport
 from gewe_cache.image import as_image
 from gewe_cache.sending import flow
 from gewe_cache.sending.core import Core
-from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Wait
+from gewe_cache.sending.publishing import check_publisher, publish_now
+from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Publish, Wait
 from gewe_cache.settings import DEFAULT_TOKEN_HEADER, Tuning, make_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gewe_cache.gewe.clients import GivenClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
+    from gewe_cache.sending.publishing import Publisher
     from gewe_cache.sending.steps import Flow, Step
 
 T = TypeVar("T")
@@ -63,6 +65,9 @@ class ImageSender:
         timeout: seconds for one whole call; by default 120 for an upload and 30 for a forward.
         ignore_query: names of query parameters left out of an image's key, such as a signature.
         http_client: an ``httpx.Client`` or ``httpx2.Client`` to use instead of our own; it is not closed.
+        publish: called with a ``LocalImage`` when a local image has to be uploaded; returns the URL from which GeWe
+            can fetch it, used for that upload alone and not kept. Called once an upload, for different images at
+            once by several threads. What it raises becomes ``PublishFailed``, and nothing was sent.
 
     Raises:
         ValueError: naming the argument that is unusable.
@@ -82,6 +87,7 @@ class ImageSender:
         timeout: float | None = None,
         ignore_query: Iterable[str] = (),
         http_client: GivenClient | None = None,
+        publish: Publisher | None = None,
         _tuning: Tuning | None = None,
     ) -> None:
         """Check the settings; connects to nothing yet."""
@@ -97,6 +103,8 @@ class ImageSender:
             ignore_query=ignore_query,
             tuning=_tuning,
         )
+        check_publisher(publish, may_be_async=False)
+        self._publish = publish
         self._sends = threading.Condition()
         self._under_way: set[object] = set()
         self._closed = False
@@ -189,7 +197,7 @@ class ImageSender:
         return f"ImageSender({self._settings.describe()}, {self._core.store.database})"
 
     def _make_live(self, http_client: GivenClient | None) -> None:
-        core = Core.make(self._settings)
+        core = Core.make(self._settings, publish=self._publish)
         self._transport = SyncTransport(http_client)
         self._finalizer = weakref.finalize(self, _shut_down, core, self._transport)
         self._core = core  # the last: by it other threads know that all is made
@@ -287,14 +295,20 @@ class ImageSender:
                 )
             case Demand(operation, write):
                 return core.store.demand(operation, write=write)
-            case Wait(future, seconds, otherwise):
-                try:
-                    return future.result(seconds)
-                except FutureTimeoutError:
-                    return otherwise
-            case Pause(seconds):
-                time.sleep(seconds)
-                return None
+            case Publish():
+                return publish_now(step)
+            case Wait() | Pause():
+                return _wait(step)
+
+
+def _wait(step: Wait | Pause) -> Any:  # noqa: ANN401 - a future's own result
+    if isinstance(step, Pause):
+        time.sleep(step.seconds)
+        return None
+    try:
+        return step.future.result(step.seconds)
+    except FutureTimeoutError:
+        return step.otherwise
 
 
 def _shut_down(core: Core, transport: SyncTransport) -> None:

@@ -3,6 +3,7 @@
 Who wants an image that is not there waits for the flight that brings it, or enters its lane and leads one.
 A leader holds its lane, then the flight of this process, then the lease in the database, and waits for none
 of them but the lane; where another process holds the lease, it leaves the lane and follows that one instead.
+While a local image is published for it, it leaves the lane as well.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _fly(
         return Ending("take_over")
     lease = yield from _acquire(parts, errand, flight)
     if lease is None or flight.has_lease:
-        return (yield from _lead(parts, errand, flight, lease))
+        return (yield from _lead(parts, errand, flight, lease, ticket))
     parts.lanes.leave(ticket)
     flight.ending = yield from _follow(parts, errand, lease)
     return flight.ending
@@ -208,7 +209,9 @@ def _digest_of(url: str | None) -> str:
     return hashlib.sha256((url or "").encode()).hexdigest()
 
 
-def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> Flow[SentImage | CachedImage]:
+def _lead(
+    parts: Parts, errand: Errand, flight: Flight, lease: Lease | None, ticket: Ticket
+) -> Flow[SentImage | CachedImage]:
     """Upload, holding the lane, the flight and, unless the database is away, the lease."""
     if lease is not None:
         parts.background.hold(flight.owner)
@@ -216,7 +219,7 @@ def _lead(parts: Parts, errand: Errand, flight: Flight, lease: Lease | None) -> 
     if entry is not None:
         flight.ending = Ending("landed", entry=entry)
         return entry
-    return (yield from Upload(parts, errand, flight, lease).send())
+    return (yield from Upload(parts, errand, flight, lease, ticket).send())
 
 
 def _release_lease(parts: Parts, errand: Errand, flight: Flight) -> Flow[None]:

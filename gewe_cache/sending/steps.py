@@ -1,4 +1,4 @@
-"""What the flow asks its driver to do. Each driver performs these five, and decides nothing."""
+"""What the flow asks its driver to do. Each driver performs these six, and decides nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from gewe_cache.gewe.transport import Guard
 from gewe_cache.gewe.wire import Request
+from gewe_cache.local_image import LocalImage
 
 T = TypeVar("T")
 Flow = Generator["Step", Any, T]
@@ -68,4 +69,15 @@ class Pause:
     seconds: float
 
 
-Step = Ask | Demand | Post | Wait | Pause
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Call ``publish`` for an image that is still what it was named by; gives what it returns.
+
+    Nothing of a send has gone out: who is abandoned meanwhile stops at once.
+    """
+
+    publish: Callable[[LocalImage], Any]
+    image: LocalImage
+
+
+Step = Ask | Demand | Post | Wait | Pause | Publish

@@ -23,6 +23,7 @@ from gewe_cache.image import CachedImage, SentImage
 from gewe_cache.log import Log
 from gewe_cache.sending.calls import call, named, sent_image
 from gewe_cache.sending.flight import Ending, Flight
+from gewe_cache.sending.publishing import published_url
 from gewe_cache.sending.steps import Abandoned, Ask, Flow
 from gewe_cache.settings import utc_now
 from gewe_cache.store import entries, leases
@@ -32,12 +33,19 @@ from gewe_cache.text import one_line
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from gewe_cache.gewe.wire import Request
     from gewe_cache.keys import Key
+    from gewe_cache.sending.lanes import Ticket
     from gewe_cache.sending.parts import Errand, Parts
     from gewe_cache.store.leases import Lease
 
 _log = Log("gewe_cache.sending")
 
+HOW_TO_UPLOAD = (
+    "Pass url= (--url), an http(s) address from which GeWe can fetch it; or, of a local image, publish=, a function "
+    "that gives such an address; or send through a server that hosts it: gewe-cache serve --public-url URL, and "
+    "--server URL (GEWE_CACHE_SERVER)."
+)
 _OF_ALL = (ImageRefused, TokenRefused)
 _OF_THE_SENDER = (DeviceUnavailable, RecipientUnavailable, TooFast)
 
@@ -50,6 +58,7 @@ class Upload:
     errand: Errand
     flight: Flight
     lease: Lease | None
+    ticket: Ticket
 
     @property
     def clock_ahead(self) -> timedelta:
@@ -60,15 +69,16 @@ class Upload:
         """Upload, and keep what comes back.
 
         Raises:
-            InvalidImage: there is no URL to upload from.
+            InvalidImage: there is no URL to upload from, or the local file has changed.
+            PublishFailed: ``publish=`` failed.
             GeweRefused: the upload was refused; or no fall-back may be made so soon after the last upload.
             GeweUnreachable, DeliveryUnknown: as for every call.
         """
         errand, flight = self.errand, self.flight
         flight.ending = Ending("take_over", "its leader had no URL, or may not upload again so soon")
-        url = self._url_to_upload()
+        self._check_may_upload()
+        request = yield from self._request()
         self._count_fall_back()
-        request = upload_request(errand.app_id, errand.to_wxid, url)
         began_at = utc_now() + self.clock_ahead
         flight.ending = Ending("failed", "it was interrupted")
         flight.was_given = True
@@ -90,17 +100,22 @@ class Upload:
             self._raise_refused(outcome.error)
         return (yield from self._accepted(outcome, answer.seconds, began_at))
 
-    def _url_to_upload(self) -> str:
-        url, refused = self.errand.image.url, self.errand.refused
-        if refused is not None and (url is None or self._was_uploaded_lately(refused[0])):
+    def _check_may_upload(self) -> None:
+        image, refused = self.errand.image, self.errand.refused
+        is_possible = image.url is not None or self.parts.can_publish(image)
+        if refused is not None and (not is_possible or self._was_uploaded_lately(refused[0])):
             raise refused[1]
-        if url is None:
-            msg = (
-                f"image: md5 {self.errand.image.md5} is not in the cache of this scope. Nothing was sent. "
-                f"Pass url= as well, an http(s) address from which GeWe can fetch the image."
-            )
+        if not is_possible:
+            msg = f"image: md5 {image.md5} is not in the cache of this scope. Nothing was sent. {HOW_TO_UPLOAD}"
             raise InvalidImage(msg)
-        return url
+
+    def _request(self) -> Flow[Request]:
+        """Make the call; the URL of an image that is published for it alone is nobody else's to see."""
+        errand = self.errand
+        if errand.image.url is not None or errand.image.local is None:
+            return upload_request(errand.app_id, errand.to_wxid, errand.image.url or "")
+        url = yield from published_url(self.parts, errand, errand.image.local, self.flight, self.ticket)
+        return upload_request(errand.app_id, errand.to_wxid, url, secrets=(url,))
 
     def _was_uploaded_lately(self, refused_entry: CachedImage) -> bool:
         pause = timedelta(seconds=self.parts.settings.tuning.fall_back_pause)

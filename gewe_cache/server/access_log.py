@@ -67,20 +67,25 @@ class JsonLines:
 
 def line_of(exchange: Exchange, seconds: float, token_headers: Sequence[str]) -> dict[str, Any]:
     """Give what the access log says of an exchange."""
-    named = {name.lower().encode("ascii") for name in token_headers}
-    secrets = tuple(value.decode("latin-1") for name, value in exchange.headers if name in named and value)
+    secrets = secrets_of(exchange, token_headers)
     noted = exchange.noted
     return {
         "event": "request",
         "client": exchange.client,
         "method": exchange.method,
-        "path": one_line(redact(exchange.target.partition(b"?")[0].decode("latin-1"), secrets)),
+        "path": one_line(redact(noted.path or exchange.target.partition(b"?")[0].decode("latin-1"), secrets)),
         "status": noted.status,
         "seconds": round(seconds, 4),
         "received": noted.received,
         "sent": noted.sent,
         **{name: _told(value, secrets) for name, value in noted.more.items()},
     }
+
+
+def secrets_of(exchange: Exchange, token_headers: Sequence[str]) -> tuple[str, ...]:
+    """Give the tokens of a request."""
+    named = {name.lower().encode("ascii") for name in token_headers}
+    return tuple(value.decode("latin-1") for name, value in exchange.headers if name in named and value)
 
 
 def _told(value: object, secrets: tuple[str, ...]) -> object:

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from gewe_cache.gewe.pass_through import PassThrough
 from gewe_cache.log import Log
@@ -17,24 +17,28 @@ from gewe_cache.server import answers
 from gewe_cache.server.access_log import line_of
 from gewe_cache.server.database_watch import DatabaseWatch
 from gewe_cache.server.exchange import BodyTooLongError, BodyTooSlowError, ClientLeftError, Exchange
+from gewe_cache.server.file_calls import FileCalls, is_of_files
+from gewe_cache.server.files import Files
 from gewe_cache.server.metrics import Metrics
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.post_image import PostImageCalls
 from gewe_cache.server.reading import find_base_path, is_chunked
 from gewe_cache.server.senders import Senders
+from gewe_cache.server.troubles import Troubles
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from gewe_cache.server.access_log import JsonLines
+    from gewe_cache.server.admin.site import AdminSite
     from gewe_cache.server.answers import Answer
     from gewe_cache.server.settings import ServerSettings
     from gewe_cache.settings import Tuning
 
 _log = Log("gewe_cache.server")
 
-_OWN_PREFIX = "/_gewe-cache/"
+_OWN_PREFIX = "/_gewe-cache"
 _HEALTH = ("/healthz", "/healthz/live", "/healthz/ready")
 _NOT_PASSED = frozenset({"CONNECT", "TRACE"})
 _CLIENT_LEFT = 499
@@ -56,8 +60,14 @@ class ServerApp:
         self.shared = Shared(settings.database, self.metrics.database_errors.inc, tuning)
         self._watch = DatabaseWatch(self.shared, settings.ttl)
         self._upstream = PassThrough(settings.upstream, settings.pass_timeout)
-        self._senders = Senders(settings, self.shared, tuning)
-        self._post_image = PostImageCalls(settings, self._senders, self._upstream, self.metrics)
+        self._files = Files(settings.public_url, settings.limits)
+        self._file_calls = FileCalls(settings, self._files)
+        self._senders = Senders(settings, self.shared, self._files.publish, tuning)
+        self._troubles = Troubles()
+        self._post_image = PostImageCalls(
+            settings, self._senders, self._upstream, self.metrics, self._files, self._troubles
+        )
+        self._admin = self._admin_site(tuning)
         self._own = self._own_app()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._is_ending = False
@@ -66,7 +76,9 @@ class ServerApp:
         """Serve one HTTP request."""
         if scope["type"] != "http":
             return
-        if scope["path"] in _HEALTH or scope["path"].startswith(_OWN_PREFIX):
+        path: str = scope["path"]
+        is_own = path in (*_HEALTH, _OWN_PREFIX) or path.startswith(f"{_OWN_PREFIX}/")
+        if is_own and not is_of_files(path):
             await self._own(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings.limits)
@@ -80,6 +92,11 @@ class ServerApp:
             if self._lines is not None:
                 self._lines.write(line_of(exchange, time.monotonic() - began, self._settings.token_headers))
 
+    @property
+    def is_hosting(self) -> bool:
+        """Tell whether a send is under way for which GeWe may yet fetch a file from here."""
+        return self._files.is_lending
+
     def begin_end(self) -> None:
         """Tell load balancers that no more is to come."""
         self._is_ending = True
@@ -90,6 +107,8 @@ class ServerApp:
             await asyncio.wait(self._under_way, timeout=_LEAVING_SECONDS)
         await self._senders.aclose()
         await self._upstream.aclose()
+        if self._admin is not None:
+            await self._admin.aclose()
         await self.shared.aclose()
 
     async def _serve(self, exchange: Exchange) -> None:
@@ -121,6 +140,9 @@ class ServerApp:
         if problem is not None:
             await exchange.answer(problem)
             return
+        if is_of_files(exchange.path):
+            await self._file_calls.serve(exchange)
+            return
         base_path = find_base_path(exchange.method, exchange.target)
         if base_path is not None:
             await self._post_image.serve(exchange, base_path)
@@ -138,14 +160,25 @@ class ServerApp:
 
     def _own_app(self) -> Starlette:
         """Make what is not GeWe's: health checks at the root, all else under one prefix that GeWe does not use."""
-        return Starlette(
+        own = Starlette(
             routes=[
                 Route("/healthz", self._ready),
                 Route("/healthz/live", self._live),
                 Route("/healthz/ready", self._ready),
-                Mount("/_gewe-cache", routes=[Route("/metrics", self._metrics)]),
+                Route(f"{_OWN_PREFIX}/metrics", self._metrics),
             ]
         )
+        if self._admin is not None:
+            own.router.routes.append(Route(_OWN_PREFIX, lambda _: RedirectResponse(f"{_OWN_PREFIX}/")))
+            self._admin.mount_to(own)
+        return own
+
+    def _admin_site(self, tuning: Tuning | None) -> AdminSite | None:
+        if self._settings.admin_password is None:
+            return None
+        from gewe_cache.server.admin.site import AdminSite  # noqa: PLC0415 - not needed by a proxy without the page
+
+        return AdminSite(_OWN_PREFIX, self._settings, self.shared, self._watch, self._troubles, tuning)
 
     async def _live(self, _: Request) -> Response:
         return JSONResponse({"live": True})

@@ -34,18 +34,19 @@ class BodyTooSlowError(Exception):
 
 @dataclass(slots=True)
 class Noted:
-    """What the access log tells of an exchange."""
+    """What the access log tells of an exchange; ``path``: in place of its own."""
 
     status: int = 0
     received: int = 0
     sent: int = 0
+    path: str = ""
     more: dict[str, Any] = field(default_factory=dict)
 
 
 class Exchange:
     """A request and the way back to its client. Its body can be read once."""
 
-    __slots__ = ("_limits", "_receive", "_scope", "_send", "headers", "method", "noted", "target")
+    __slots__ = ("_limits", "_receive", "_scope", "_send", "headers", "method", "noted", "path", "target")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         """Wrap the three arguments of an ASGI application."""
@@ -54,6 +55,7 @@ class Exchange:
         self._send = send
         self._limits = limits
         self.method: str = scope["method"]
+        self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]
         query: bytes = scope["query_string"]
         self.target: bytes = scope["raw_path"] + (b"?" + query if query else b"")

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gewe_cache.errors import DeliveryUnknown, GeweRefused, GeweUnreachable, StoreError
+from gewe_cache.errors import DeliveryUnknown, GeweRefused, GeweUnreachable, InvalidImage, StoreError
 from gewe_cache.log import Log
 from gewe_cache.server import answers
+from gewe_cache.server.access_log import secrets_of
 from gewe_cache.server.exchange import ClientLeftError
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.reading import MAX_CALL_BYTES, find_account, read_post_image, read_wish
+from gewe_cache.server.troubles import Troubles
+from gewe_cache.text import redact
 
 if TYPE_CHECKING:
     from gewe_cache.gewe.pass_through import PassThrough
     from gewe_cache.image import SentImage
     from gewe_cache.server.answers import Answer
     from gewe_cache.server.exchange import Exchange
+    from gewe_cache.server.files import Files
     from gewe_cache.server.metrics import Metrics
     from gewe_cache.server.reading import Account, PostImage
     from gewe_cache.server.senders import Senders
@@ -30,6 +35,10 @@ _STOPPED = (
     "The proxy was stopped while this send was under way. It may have been sent: look into that chat before you "
     "send it again."
 )
+_FILE_IS_GONE = (
+    "imgUrl: the file is not here, or no longer (it was sent, has expired, or was posted to another server), and its "
+    "image is not in the cache of this account. Post it to /_gewe-cache/files again."
+)
 _BROKEN = (
     "The proxy failed while this send was under way. It may have been sent: look into that chat before you send it "
     "again. The proxy's log tells more."
@@ -39,12 +48,22 @@ _BROKEN = (
 class PostImageCalls:
     """Serves ``postImage``."""
 
-    def __init__(self, settings: ServerSettings, senders: Senders, upstream: PassThrough, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        senders: Senders,
+        upstream: PassThrough,
+        metrics: Metrics,
+        files: Files,
+        troubles: Troubles,
+    ) -> None:
         """Put the parts together."""
         self._settings = settings
         self._senders = senders
         self._upstream = upstream
         self._metrics = metrics
+        self._files = files
+        self._troubles = troubles
 
     async def serve(self, exchange: Exchange, base_path: bytes) -> None:
         """Send the image, or pass the request on where a sender cannot send it whole.
@@ -68,7 +87,10 @@ class PostImageCalls:
             await self._bypass(exchange, _joined(begun, body))
             return
         exchange.noted.more.update(app_id=call.app_id, to_wxid=call.to_wxid)
-        answer = await self._send(exchange, account, call, refresh=wish == "refresh")
+        with self._files.lend(call.image) as lent:
+            sent_call = replace(call, image=lent.image)
+            answer = await self._send(exchange, account, sent_call, refresh=wish == "refresh")
+            lent.is_sent = exchange.noted.more.get("outcome") == "accepted"
         await exchange.answer(answer)
 
     async def _bypass(self, exchange: Exchange, body: AsyncIterator[bytes]) -> None:
@@ -86,11 +108,10 @@ class PostImageCalls:
             self._note(exchange, "none", "left")
             raise
         except GeweRefused as error:
-            self._note(exchange, error.route or "none", "refused", ret=error.ret)
+            self._note(exchange, error.route or "none", "refused", told=error.words, ret=error.ret)
             return answers.refused(error)
-        except (GeweUnreachable, StoreError) as error:
-            self._note(exchange, "none", "unreached", why=str(error))
-            return answers.unreached(str(error))
+        except (GeweUnreachable, InvalidImage, StoreError) as error:
+            return self._nothing_sent(exchange, error)
         except DeliveryUnknown as error:
             self._note(exchange, error.route, "unknown", why=error.reason)
             return answers.unknown(str(error), error.route)
@@ -104,9 +125,20 @@ class PostImageCalls:
         self._note_accepted(exchange, sent, time.monotonic() - began)
         return answers.accepted(sent)
 
-    def _note(self, exchange: Exchange, route: str, outcome: str, **more: object) -> None:
+    def _nothing_sent(self, exchange: Exchange, error: GeweUnreachable | InvalidImage | StoreError) -> Answer:
+        if isinstance(error, InvalidImage):  # only a file that was handed in here: a URL has been checked by now
+            self._note(exchange, "none", "gone")
+            return answers.bad_request(404, _FILE_IS_GONE, closes=False)
+        self._note(exchange, "none", "unreached", why=str(error))
+        return answers.unreached(str(error))
+
+    def _note(self, exchange: Exchange, route: str, outcome: str, *, told: str = "", **more: object) -> None:
         self._metrics.sends.labels(route, outcome).inc()
         exchange.noted.more.update(cache=route, outcome=outcome, **more)
+        if outcome not in {"accepted", "left"}:
+            secrets = secrets_of(exchange, self._settings.token_headers)
+            words = redact(told or str(more.get("why", "")), secrets)
+            self._troubles.note(words, exchange.noted.more)
 
     def _note_accepted(self, exchange: Exchange, sent: SentImage, seconds: float) -> None:
         self._note(exchange, sent.route, "accepted", new_msg_id=sent.new_msg_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,14 +53,18 @@ async def serve(
 ) -> None:
     """Serve until ``should_end`` says so (it is asked ten times a second), then finish what is under way.
 
-    After ``limits.grace_seconds`` what still waits for its turn is dropped; calls that are out are waited for.
+    Where GeWe has yet to fetch a file from here for a send under way, that comes first: it needs the port. After
+    ``limits.grace_seconds`` what still waits for its turn is dropped; calls that are out are waited for.
     """
+    told_at: float | None = None
 
     def is_to_end() -> bool:
-        ends = should_end()
-        if ends:
-            app.begin_end()
-        return ends
+        nonlocal told_at
+        if not should_end():
+            return False
+        app.begin_end()
+        told_at = time.monotonic() if told_at is None else told_at
+        return not app.is_hosting or time.monotonic() - told_at >= limits.grace_seconds
 
     protocol: Any = partial(GuardedProtocol, limits=limits)
     config = uvicorn.Config(

@@ -15,6 +15,7 @@ from gewe_cache.sending.async_sender import AsyncImageSender
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from gewe_cache.sending.publishing import AsyncPublisher
     from gewe_cache.sending.shared import Shared
     from gewe_cache.server.reading import Account
     from gewe_cache.server.settings import ServerSettings
@@ -31,9 +32,12 @@ class _Held:
 class Senders:
     """Senders by account. Belongs to one event loop."""
 
-    def __init__(self, settings: ServerSettings, shared: Shared, tuning: Tuning | None = None) -> None:
-        """Make none yet."""
+    def __init__(
+        self, settings: ServerSettings, shared: Shared, publish: AsyncPublisher, tuning: Tuning | None = None
+    ) -> None:
+        """Make none yet; ``publish`` is that of all."""
         self._settings = settings
+        self._publish = publish
         self._shared = shared
         self._tuning = tuning
         self._held: OrderedDict[Account, _Held] = OrderedDict()  # the one used last comes last
@@ -75,6 +79,7 @@ class Senders:
             ttl=settings.ttl,
             timeout=settings.timeout,
             ignore_query=settings.ignore_query,
+            publish=self._publish,
             _tuning=self._tuning,
             _shared=self._shared,
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from gewe_cache.settings import check_base_url, make_settings
 
 TOKEN_HEADERS = ("X-GEWE-TOKEN", "VideosApi-token", "X-finder-TOKEN")
+
+_SHORTEST_PASSWORD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Limits:
         senders: tokens in use at once.
         sender_seconds: how long a token's sender is kept that nobody uses.
         grace_seconds: how long the end waits for requests under way; an upload may take 120 s.
+        files, file_bytes: images hosted at once; of the bytes, those that are being handed in count too.
+        file_seconds: how long an image is hosted that is not sent.
     """
 
     connections: int = 500
@@ -31,6 +34,9 @@ class Limits:
     senders: int = 1000
     sender_seconds: float = 600.0
     grace_seconds: float = 150.0
+    files: int = 100
+    file_bytes: int = 200_000_000
+    file_seconds: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,12 @@ class ServerSettings:
     """The proxy's settings; what is None comes from the environment, then from a sender's defaults.
 
     Attributes:
-        upstream: GeWe's origin, checked by ``check_upstream``.
+        upstream: GeWe's origin, checked by ``check_origin``.
         pass_timeout: seconds that a request passed on may wait for its answer.
+        public_url: by which GeWe's server reaches this one; None where no images are hosted.
+        admin_password: of the operator's page; without one there is no page.
+        admin_hosts: names by which the page is asked for, besides addresses and localhost, when it is reached
+            through loopback.
 
     Raises:
         ValueError: naming the argument.
@@ -53,10 +63,21 @@ class ServerSettings:
     ignore_query: frozenset[str] = frozenset()
     token_headers: tuple[str, ...] = TOKEN_HEADERS
     pass_timeout: float = 120.0
+    public_url: str | None = None
     limits: Limits = Limits()
+    admin_password: str | None = field(default=None, repr=False)
+    admin_hosts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check now what each token's sender would refuse later."""
+        if self.public_url is not None:
+            object.__setattr__(self, "public_url", _check_public_url(self.public_url))
+        if self.admin_password is not None and len(self.admin_password) < _SHORTEST_PASSWORD:
+            msg = (
+                f"admin_password (GEWE_CACHE_ADMIN_PASSWORD, --admin-password-file): pass at least "
+                f"{_SHORTEST_PASSWORD} characters."
+            )
+            raise ValueError(msg)
         for token_header in self.token_headers:
             make_settings(
                 "not-a-token",
@@ -72,18 +93,9 @@ class ServerSettings:
             )
 
 
-def check_upstream(upstream: str) -> str:
-    """Check an origin: scheme, host and port, and nothing after them.
-
-    Raises:
-        ValueError: it is not one.
-    """
+def _check_public_url(public_url: str) -> str:
     try:
-        checked = check_base_url(upstream)
-        is_origin = urlsplit(checked).path == ""
+        return check_base_url(public_url)
     except ValueError:
-        is_origin = False
-    if not is_origin:
-        msg = "--upstream: pass scheme, host and port, such as http://api.geweapi.com; the path is the client's own."
-        raise ValueError(msg)
-    return checked
+        msg = "--public-url: pass the address by which GeWe's server reaches this one, such as https://bot.example.com"
+        raise ValueError(msg) from None

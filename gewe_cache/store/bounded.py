@@ -10,11 +10,27 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+
+from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
 T = TypeVar("T")
+
+
+def check_parameters(names: Iterable[str]) -> None:
+    """Refuse a parameter of a database's URL that PostgreSQL does not know, before anything is sent without it.
+
+    Raises:
+        ValueError: naming it.
+    """
+    try:
+        make_conninfo(**dict.fromkeys(names, "1"))
+    except psycopg.ProgrammingError as error:
+        msg = f"database: {one_line(error)}; what follows the ? in its URL has to be a parameter of PostgreSQL's."
+        raise ValueError(msg) from None
 
 
 def connect_within(seconds: float) -> Callable[..., psycopg.Connection[Any]]:

@@ -214,9 +214,21 @@ def find(connection: Connection, broadcast_id: int, now: datetime, lane_length: 
     return found[0] if found else None
 
 
-def list_latest(connection: Connection, limit: int, now: datetime, lane_length: timedelta) -> list[Broadcast]:
-    """Give the latest broadcasts, newest first; those that were never opened are left out."""
+def last_end(connection: Connection, broadcast_id: int) -> datetime | None:
+    """Give when the last send of a broadcast ended, as far as any has."""
+    ended_at: datetime | None = connection.scalar(
+        select(func.max(deliveries.c.ended_at)).where(deliveries.c.broadcast_id == broadcast_id)
+    )
+    return ended_at
+
+
+def list_latest(
+    connection: Connection, limit: int, now: datetime, lane_length: timedelta, *, before: int | None = None
+) -> list[Broadcast]:
+    """Give the latest broadcasts, or those before one, newest first; the never opened are left out."""
     opened = select(broadcasts).where(broadcasts.c.state != "preparing")
+    if before is not None:
+        opened = opened.where(broadcasts.c.id < before)
     return _read(connection, opened.order_by(broadcasts.c.id.desc()).limit(limit), now, lane_length)
 
 
@@ -238,7 +250,7 @@ def list_deliveries(
         .order_by(deliveries.c.number)
         .limit(limit)
     )
-    return [_delivery(row) for row in connection.execute(statement)]
+    return [delivery_of(row) for row in connection.execute(statement)]
 
 
 def find_over(connection: Connection, before: datetime) -> list[int]:
@@ -339,7 +351,8 @@ def _broadcast(row: Row[Any], counted: dict[tuple[int, str], int], lost: int) ->
     )
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def delivery_of(row: Row[Any]) -> Delivery:
+    """Give a row with its ``shown_state``."""
     return Delivery(
         broadcast_id=row.broadcast_id,
         number=row.number,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _WAL_PATIENCE = 30.0
 _WAL_PAUSE = 0.02
 _POOL_SIZE = 5
+_LAST_PORT = 65_535
+_OF_THE_DRIVER = frozenset({"cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout"})
 # A statement is given twice the time-out, by the server; what is not answered after that never will be.
 _WORST_ANSWER = 3
 # Without these a connection whose other end has vanished is waited on for hours.
@@ -103,17 +105,18 @@ def parse_database_url(database: str) -> URL:
     try:
         url = make_url(database)
         backend = url.get_backend_name()
+        if backend == "sqlite" and _names_a_file(url):
+            return url.set(drivername="sqlite")
+        if backend in {"postgresql", "postgres"} and _names_a_server(url):
+            return url.set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError):
-        backend = ""
-    if backend == "sqlite":
-        return url.set(drivername="sqlite")
-    if backend in {"postgresql", "postgres"}:
-        return url.set(drivername="postgresql+psycopg")
+        pass
     msg = (
         "database: pass sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME "
-        "(GEWE_CACHE_DATABASE); in a password write % as %25 and @ as %40."
+        "(GEWE_CACHE_DATABASE); in a password write % as %25 and @ as %40. "
+        "What follows a ? has to be a parameter of PostgreSQL's, or of SQLite's own file:FILE?…&uri=true."
     )
-    raise ValueError(msg)
+    raise ValueError(msg) from None
 
 
 def open_database(database: str, *, timeout: float = 5.0, durable: bool = False) -> Database:
@@ -167,6 +170,17 @@ def _switch_to_wal(path: Path, patience: float) -> None:
 def is_locked(error: BaseException) -> bool:
     """Tell whether SQLite found the database held by another connection."""
     return any(word in str(error).lower() for word in _LOCK_WORDS)
+
+
+def _names_a_file(url: URL) -> bool:
+    """Tell whether a URL is SQLite's with nothing in it that the driver would take for a file, or not take."""
+    if url.host is not None or _OF_THE_DRIVER & set(url.query):
+        return False  # sqlite://FILE has a slash too few
+    return not url.query or (_is_uri(url) and str(url.query.get("uri")).lower() == "true")
+
+
+def _names_a_server(url: URL) -> bool:
+    return url.port is None or 0 < url.port <= _LAST_PORT
 
 
 def _is_memory(url: URL) -> bool:
@@ -233,10 +247,11 @@ def _open_postgresql(url: URL, timeout: float, *, durable: bool) -> Database:
         },
     }
     try:
-        from gewe_cache.store.bounded import connect_within  # noqa: PLC0415 - the driver is an extra
+        from gewe_cache.store.bounded import check_parameters, connect_within  # noqa: PLC0415 - the driver is an extra
     except ModuleNotFoundError as error:
         msg = "PostgreSQL needs its driver. Nothing was sent. Run: pip install 'gewe-cache[postgres]'"
         raise StoreError(msg) from error
+    check_parameters(url.query)
     reader = create_engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **options)
     writer = create_engine(url, **options)
     connect = connect_within(_WORST_ANSWER * timeout)

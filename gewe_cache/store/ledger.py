@@ -274,16 +274,15 @@ def _claim(
     recent = {row.number: _from_json(row.recent) for row in rows}
     if not recent:
         return ()
+    chosen = deliveries.c.number.in_(sorted(recent))
     connection.execute(
-        _of_number(worker)
-        .where(deliveries.c.state == "pending")
-        .values(state="sending", worker=worker.name, started_at=now, ended_at=None, reason=None),
-        [{"b_number": number} for number in sorted(recent)],
+        update(deliveries)
+        .where(deliveries.c.broadcast_id == worker.broadcast_id, deliveries.c.state == "pending", chosen)
+        .values(state="sending", worker=worker.name, started_at=now, ended_at=None, reason=None)
     )
     claims = tuple(
         Claim(row.number, row.app_id, row.to_wxid, row.is_group, recent[row.number])
-        for row in _own(connection, worker, deliveries.c.state == "sending")
-        if row.number in recent
+        for row in _own(connection, worker, and_(deliveries.c.state == "sending", chosen))
     )
     _hold(connection, worker, now, claims)
     return claims

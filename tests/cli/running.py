@@ -41,6 +41,16 @@ def run(arguments: list[str], env: Mapping[str, str] | None = None) -> subproces
     return subprocess.run(arguments, env=env, capture_output=True, encoding="utf-8", timeout=60, check=False)  # noqa: S603 - our own
 
 
+def run_unread(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose standard output goes to a reader that has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:  # noqa: PTH123 - a pipe
+        return subprocess.run(  # noqa: S603 - our own
+            command(*arguments), stdout=pipe, stderr=subprocess.PIPE, encoding="utf-8", timeout=60, check=False
+        )
+
+
 @contextmanager
 def started(arguments: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """Start a command; it is killed in the end if it is still there."""

@@ -14,6 +14,7 @@ from gewe_cache.cli import cache as cache_commands
 from gewe_cache.cli import output
 from gewe_cache.store import migrate
 from gewe_cache.store.engine import open_database
+from tests.cli.running import run_unread
 from tests.store.rows import AES_KEY, add_entry, scopes_by_id
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ def test_a_list_fits_the_terminal(invoke: Invoke, width: int) -> None:
     lines = invoke("cache", "list", COLUMNS=str(width)).stdout.splitlines()
     assert len(lines) == 6
     assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_terminal_that_says_it_has_no_width_is_taken_for_one_of_80(invoke: Invoke) -> None:
+    assert invoke("cache", "list", COLUMNS="0").stdout == invoke("cache", "list", COLUMNS="80").stdout
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("arguments", [*READING, ["cache", "list", "--json"]])
+def test_a_reader_that_has_gone_is_no_reason_to_complain(arguments: list[str]) -> None:
+    done = run_unread(*arguments)
+    assert (done.returncode, done.stderr) == (output.EXIT_FAILURE, "")
 
 
 @pytest.mark.usefixtures("cache")
@@ -133,7 +146,7 @@ def test_the_command_that_goes_on_has_no_password(
 @pytest.mark.parametrize("command", READING)
 @pytest.mark.parametrize("json_option", [[], ["--json"]])
 def test_a_hostile_url_does_nothing_to_the_terminal(
-    cache: Database, run: Run, command: list[str], json_option: list[str]
+    cache: Database, invoke: Invoke, command: list[str], json_option: list[str]
 ) -> None:
     entry_id = add_entry(cache, "https://img.example/x")
     with cache.writer.begin() as connection:
@@ -143,8 +156,8 @@ def test_a_hostile_url_does_nothing_to_the_terminal(
             (HOSTILE, "[blink]\x9b31m", "\x1b[2J[/] no", entry_id),
         )
     arguments = [str(entry_id) if word == "1" else word for word in command]
-    done = run(*arguments, *json_option)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = invoke(*arguments, *json_option)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert all(line.isprintable() for line in done.stdout.split("\n"))
 
 
@@ -156,12 +169,12 @@ def test_a_console_that_knows_few_characters_is_served(cache: Database, run: Run
 
 
 @pytest.mark.parametrize("command", READING)
-def test_what_only_reads_creates_nothing(run: Run, tmp_path: Path, command: list[str]) -> None:
-    done = run(*command, "--database", f"sqlite:///{(tmp_path / 'none.db').as_posix()}", "--json")
-    assert (done.returncode, done.stdout) == (output.EXIT_STORE, "")
+def test_what_only_reads_creates_nothing(invoke: Invoke, tmp_path: Path, command: list[str]) -> None:
+    done = invoke(*command, "--database", f"sqlite:///{(tmp_path / 'none.db').as_posix()}", "--json")
+    assert (done.exit_code, done.stdout) == (output.EXIT_STORE, "")
     assert "There is no database" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert run(*command).returncode == output.EXIT_STORE  # the default file, in the user's data folder
+    assert invoke(*command).exit_code == output.EXIT_STORE  # the default file, in the user's data folder
     assert list(tmp_path.rglob("*.db*")) == []
 
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError
 
-from gewe_cache import errors
+from gewe_cache import errors, text
 from gewe_cache.cli import output
 
 ESCAPE = "\x1b]0;pwned\x07\x1b[31m\x9b2J\u202e\u2066"
@@ -165,7 +165,7 @@ def test_at_a_terminal_a_person_decides(monkeypatch: pytest.MonkeyPatch, answer:
     ],
 )
 def test_sizes(size: float | None, shown: str) -> None:
-    assert output.human_size(size) == shown
+    assert text.human_size(size) == shown
 
 
 @pytest.mark.parametrize(
@@ -184,5 +184,5 @@ def test_sizes(size: float | None, shown: str) -> None:
     ],
 )
 def test_ages(seconds: float | None, shown: str, coarse: str) -> None:
-    assert output.human_age(seconds) == shown
-    assert output.human_age(None if seconds is None else timedelta(seconds=seconds), coarse=True) == coarse
+    assert text.human_age(seconds) == shown
+    assert text.human_age(None if seconds is None else timedelta(seconds=seconds), coarse=True) == coarse

@@ -13,6 +13,7 @@ import pytest
 
 from gewe_cache.cli import output
 from gewe_cache.sandbox import Fault, Sandbox
+from tests.cli.running import command, environment, run_unread, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 GROUP, FRIEND, OTHER = "34757816141@chatroom", "wxid_friend", "wxid_other"
 NOT_MEMBER = {"code": "-219", "msg": "not in the group"}
 OFFLINE = {"code": "-1", "msg": "微信已离线"}
+PATIENCE = 30
 
 
 def _rows(text: str) -> list[dict[str, Any]]:
@@ -125,14 +127,43 @@ def test_an_interrupted_send_is_said_to_be_unknown(gewe: Sandbox) -> None:
     held = gewe.fail(Fault.hold(delivered_first=True))
     command = [sys.executable, "-m", "gewe_cache.cli.main", "send", gewe.make_image("poster.png"), FRIEND, OTHER]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
-    held.wait_reached(10)
+    assert held.wait_reached(PATIENCE)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE)
     held.release()
     assert process.returncode == output.EXIT_UNKNOWN
     assert f"{FRIEND}: unknown: Interrupted" in said
     assert f"Not tried, nothing was sent to: {OTHER}" in said
     assert _delivered(gewe) == [(FRIEND, "upload")]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_nobody_reads_any_more_is_said_on_stderr(gewe: Sandbox, tmp_path: Path, options: list[str]) -> None:
+    image = gewe.make_image("poster.png")
+    second = gewe.fail(Fault.hold(), to_wxid=OTHER)
+    with started(command("send", image, FRIEND, OTHER, GROUP, *options), environment(tmp_path)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert FRIEND in process.stdout.readline()
+        assert second.wait_reached(PATIENCE)
+        process.stdout.close()
+        second.release()
+        said = process.stderr.read()
+        assert process.wait(PATIENCE) == output.EXIT_FAILURE
+    assert _delivered(gewe) == [(FRIEND, "upload"), (OTHER, "forward")]
+    assert f"accepted: {OTHER}  forward  new_msg_id {gewe.deliveries[1].new_msg_id}" in said
+    assert f"Not tried, nothing was sent to: {GROUP}" in said
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_that_nobody_reads_does_not_hide_an_unknown(gewe: Sandbox, options: list[str]) -> None:
+    image = gewe.make_image("poster.png")
+    gewe.fail(Fault.reset(delivered=True), to_wxid=FRIEND)
+    done = run_unread("send", image, FRIEND, OTHER, *options)
+    assert done.returncode == output.EXIT_UNKNOWN
+    assert f"{FRIEND}: unknown: " in done.stderr
+    assert "Standard output takes no more" in done.stderr
+    assert all(f" {delivery.to_wxid}" in done.stderr for delivery in gewe.deliveries)
 
 
 def test_an_unknown_is_said_and_outweighs_a_refusal(gewe: Sandbox, invoke: Invoke) -> None:
@@ -194,6 +225,7 @@ def test_there_is_no_option_that_takes_a_token(invoke: Invoke, monkeypatch: pyte
         (["https://a.example/1", FRIEND, " "], "TO: "),
         (["https://a.example/1", FRIEND, FRIEND], "named twice"),
         (["ftp://a.example/1", FRIEND], "IMAGE: "),
+        (["", FRIEND], "IMAGE: "),
         (["https://a.example/1", FRIEND, "--url", "https://a.example/2"], "--url: "),
         (["https://a.example/1", FRIEND, "--md5", "zz"], "md5: "),
         (["https://a.example/1", FRIEND, "--timeout", "0"], "timeout: "),

@@ -86,14 +86,18 @@ class Tasks:
         sending = self.sender.send_image(to_wxid, image, app_id=app_id, refresh=refresh)
         return asyncio.run_coroutine_threadsafe(sending, self._loop)
 
-    def send_within(self, seconds: float, to_wxid: str, image: str, app_id: str) -> Sent:
-        """Begin a send that is given up after a while."""
+    def send_within(self, limit: asyncio.Timeout, to_wxid: str, image: str, app_id: str) -> Sent:
+        """Begin a send that is given up once its limit is told to run out."""
 
         async def bounded() -> SentImage:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 return await self.sender.send_image(to_wxid, image, app_id=app_id)
 
         return asyncio.run_coroutine_threadsafe(bounded(), self._loop)
+
+    def run_out(self, limit: asyncio.Timeout) -> None:
+        """Let a send's time be over."""
+        self._loop.call_soon_threadsafe(limit.reschedule, self._loop.time())
 
     def forget(self, image: str) -> bool:
         return asyncio.run_coroutine_threadsafe(self.sender.forget(image), self._loop).result(PATIENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -192,13 +193,15 @@ def test_who_leaves_a_queue_passes_its_turn(crews: Crews, sandbox: Sandbox, url:
     first = crew.send("wxid_first", url, app_id=_CROWDED)
     plan.wait_reached()
     other = _other(sandbox)
-    leaving = crew.send_within(PATIENCE if way == "cancelled" else 0.05, "wxid_gone", other, _CROWDED)
-    until(lambda: queued(crew.parts, _CROWDED) == 1 or leaving.done())
+    limit = asyncio.Timeout(None)
+    leaving = crew.send_within(limit, "wxid_gone", other, _CROWDED)
+    until(lambda: queued(crew.parts, _CROWDED) == 1)
     staying = crew.send("wxid_stays", other, app_id=_CROWDED)
+    until(lambda: queued(crew.parts, _CROWDED) == 2)
     if way == "cancelled":
-        until(lambda: queued(crew.parts, _CROWDED) == 2)
         assert leaving.cancel()
     else:
+        crew.run_out(limit)
         assert isinstance(leaving.exception(PATIENCE), TimeoutError)
     until(lambda: queued(crew.parts, _CROWDED) == 1)
     plan.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -235,9 +236,11 @@ def test_a_leader_that_runs_out_of_time_waiting_for_gewe_fails_one_flight_only(
     crew = crews.make("tasks")
     assert isinstance(crew, Tasks)
     plan = sandbox.fail(Fault.hold(), route="upload", to_wxid="wxid_leader")
-    leader = crew.send_within(0.2, "wxid_leader", url, "wx_sandbox_leader")
+    limit = asyncio.Timeout(None)
+    leader = crew.send_within(limit, "wxid_leader", url, "wx_sandbox_leader")
     plan.wait_reached()
     others = [crew.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(_WAITERS)]
+    crew.run_out(limit)
     assert isinstance(leader.exception(PATIENCE), TimeoutError)
     until(lambda: waiters(crew.parts) == _WAITERS)
     plan.release()

@@ -182,7 +182,7 @@ def test_the_signatures_are_the_designs(kind: type[ImageSender | AsyncImageSende
     """``None`` for base_url, ttl and database stands for the environment's value or the design's default."""
     assert shape(kind.__init__) == (
         "(token, app_id=None, *, base_url=None, token_header='X-GEWE-TOKEN', database=None, scope=None, ttl=None, "
-        "timeout=None, ignore_query=(), http_client=None)"
+        "timeout=None, ignore_query=(), http_client=None, publish=None)"
     )
     assert shape(kind.send_image) == "(to_wxid, image, *, app_id=None, refresh=False)"
     assert shape(kind.lookup) == shape(kind.forget) == "(image)"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gewe_cache.sandbox import Sandbox
 
 TUNING = replace(FAST, fall_back_pause=0.0)
+SELF = "http://self"
 LIMITS = Limits(client_seconds=5.0, grace_seconds=20.0)
 _LOGGERS = ("gewe_cache.server", "uvicorn.error")
 PATH = "/gewe/v2/api/message/postImage"
@@ -47,7 +48,9 @@ class Proxy:
     """The server as ``gewe-cache serve`` runs it, in a thread; whatever its loop complains of fails the test."""
 
     def __init__(self, settings: ServerSettings, **tuning: Any) -> None:
-        self.settings = settings
+        self._listener = listen("127.0.0.1", 0)
+        self.url = url_of(self._listener)
+        self.settings = replace(settings, public_url=self.url) if settings.public_url == SELF else settings
         self.log = io.StringIO()
         self.complaints: list[dict[str, Any]] = []
         self._errors = _Errors()
@@ -56,8 +59,6 @@ class Proxy:
         self._tuning = replace(TUNING, **tuning)
         self._end = threading.Event()
         self._ready = threading.Event()
-        self._listener = listen("127.0.0.1", 0)
-        self.url = url_of(self._listener)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._ready.wait(PATIENCE)

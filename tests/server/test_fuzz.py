@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gewe_cache.sandbox import Sandbox
 from gewe_cache.server.reading import end_to_end, find_account, find_base_path, read_post_image, read_wish
 from gewe_cache.server.settings import TOKEN_HEADERS, Limits
-from tests.server.kit import PATH, Proxy, Wire, World
+from tests.server.kit import PATH, SELF, Proxy, Wire, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ VALUES = TOKENS | KNOWN_VALUES | st.binary(max_size=20)
 METHODS = st.sampled_from(b"POST POST POST GET HEAD OPTIONS PUT CONNECT TRACE PO\tST \x00".split(b" "))
 KNOWN_TARGETS = st.sampled_from(
     b"/ * //x/y /../.. http://evil.example/ evil.example:80 /healthz /_gewe-cache/metrics /_gewe-cache/%00 /%ff%fe "
+    b"/_gewe-cache/files /_gewe-cache/files/x /_gewe-cache/files/%2e%2e "
     b"/sandbox/ /images/poster.png /message/postImage".split()
 )
 TARGETS = st.just(PATH.encode()) | KNOWN_TARGETS | st.binary(max_size=30).map(lambda tail: b"/" + tail)
@@ -46,7 +47,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 FIELDS = st.sampled_from(["appId", "toWxid", "imgUrl", "imageUrl", "x"])
-BODIES = st.binary(max_size=50) | (JSON | st.dictionaries(FIELDS, TEXTS | JSON, max_size=5)).map(
+BODIES = (st.binary(max_size=50) | st.just(b"GIF89a")) | (JSON | st.dictionaries(FIELDS, TEXTS | JSON, max_size=5)).map(
     lambda value: json.dumps(value).encode()
 )
 FRAMINGS = st.sampled_from(["length", "length", "chunked", "none", "short", "long"])
@@ -58,7 +59,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Wo
     sandbox.start()
     database = f"sqlite:///{(tmp_path_factory.mktemp('fuzz') / 'cache.db').as_posix()}"
     world = World(sandbox, database, sandbox.make_image("poster.png", width=8, height=8))
-    yield world.open(limits=Limits(client_seconds=0.2)), world
+    yield world.open(limits=Limits(client_seconds=0.2), public_url=SELF), world
     world.close()
 
 

@@ -139,6 +139,19 @@ def test_an_answer_that_breaks_off_is_seen_to(proxy: Proxy, upstream: RawUpstrea
     _sent(proxy, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
+def test_a_server_that_ends_tls_may_stand_before_it(proxy: Proxy, upstream: RawUpstream) -> None:
+    """nginx speaks HTTP/1.0 to what is behind it unless told otherwise: no chunks in the answer."""
+    upstream.answers[0] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n"
+    forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.1", "x-real-ip": "192.0.2.1"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in forwarded.items())
+    with Wire(proxy) as wire:
+        wire.send(f"GET /x HTTP/1.0\r\nHost: bot.example.com\r\nConnection: close\r\n{lines}\r\n".encode())
+        head, _, body = wire.read_all().partition(b"\r\n\r\n")
+    assert (head.split()[1], body) == (b"200", b"firstlast")
+    assert b"transfer-encoding" not in head.lower()
+    assert forwarded.items() <= dict(upstream.fields()).items()
+
+
 def test_head_and_empty_answers(proxy: Proxy, upstream: RawUpstream) -> None:
     upstream.answers[:] = [b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", OK]
     with Wire(proxy) as wire:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,24 +13,14 @@ import pytest
 
 from gewe_cache.cli import output
 from gewe_cache.sandbox import Fault
-from tests.cli.running import command, end_of, line_with, press_ctrl_c, run, started
+from tests.cli.running import command, end_of, line_with, press_ctrl_c, run
 from tests.faults.kit import until
+from tests.server.process import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from subprocess import Popen
 
     from tests.server.kit import World
-
-
-@contextmanager
-def _serving(world: World, *options: str, port: int = 0) -> Iterator[tuple[Popen[str], str]]:
-    """Run it, and give its address."""
-    arguments = command("serve", "--upstream", world.sandbox.url, "--port", str(port), *options)
-    with started(arguments, {**os.environ, "GEWE_CACHE_DATABASE": world.database}) as process:
-        ready = json.loads(line_with(process, '"ready"'))
-        assert ready["upstream"] == world.sandbox.url
-        yield process, f"{ready['url']}/gewe/v2/api"
 
 
 def _request(process: Popen[str]) -> dict[str, Any]:
@@ -49,7 +37,7 @@ def _refuses(base_url: str) -> bool:
 
 
 def test_a_bot_sends_through_it_and_each_request_is_a_json_line(world: World) -> None:
-    with _serving(world) as (process, base_url):
+    with serving(world) as (process, base_url):
         routes = [world.post(base_url, to).headers["x-gewe-cache"] for to in ("wxid_1", "wxid_2")]
         lines = [_request(process) for _ in routes]
         press_ctrl_c(process)
@@ -57,7 +45,7 @@ def test_a_bot_sends_through_it_and_each_request_is_a_json_line(world: World) ->
     assert routes == ["upload", "forward"]
     assert [line["cache"] for line in lines] == routes
     assert (code, rest) == (0, "")
-    assert problems.count("\n") == 1
+    assert problems.count("\n") == 2
     assert f"A bot's base URL: {base_url}" in problems
     assert world.sandbox.token not in problems + json.dumps(lines)
 
@@ -67,7 +55,7 @@ def test_told_to_end_it_lets_sends_in_flight_finish(world: World, number: str) -
     if sys.platform == "win32":
         number = "CTRL_BREAK_EVENT"
     plan = world.sandbox.fail(Fault.hold())
-    with _serving(world, "--no-access-log") as (process, base_url), ThreadPoolExecutor(1) as threads:
+    with serving(world, "--no-access-log") as (process, base_url), ThreadPoolExecutor(1) as threads:
         sending = threads.submit(world.post, base_url)
         assert plan.wait_reached()
         process.send_signal(getattr(signal, number))
@@ -77,26 +65,26 @@ def test_told_to_end_it_lets_sends_in_flight_finish(world: World, number: str) -
         code, rest, _ = end_of(process)
     assert (code, rest) == (0, "")
     assert world.deliveries_to("wxid_friend") == 1
-    with _serving(world) as (_, base_url):  # what was uploaded last is in the database
+    with serving(world) as (_, base_url):  # what was uploaded last is in the database
         assert world.post(base_url, "wxid_next").headers["x-gewe-cache"] == "forward"
 
 
 def test_killed_in_the_middle_it_sends_nothing_twice(world: World) -> None:
     plan = world.sandbox.fail(Fault.hold(delivered_first=True))
-    with _serving(world) as (process, base_url), ThreadPoolExecutor(1) as threads:
+    with serving(world) as (process, base_url), ThreadPoolExecutor(1) as threads:
         sending = threads.submit(world.post, base_url)
         assert plan.wait_reached()
         process.kill()
         assert isinstance(sending.exception(), httpx.TransportError)
         plan.release()
-    with _serving(world) as (_, base_url):
+    with serving(world) as (_, base_url):
         assert world.post(base_url, "wxid_next").json()["ret"] == 200
     assert (world.calls_to("wxid_friend"), world.deliveries_to("wxid_friend")) == (1, 1)
 
 
 def test_warnings_are_json_lines_on_stderr(world: World) -> None:
     world.sandbox.fail(Fault.reset(delivered=True))
-    with _serving(world) as (process, base_url):
+    with serving(world) as (process, base_url):
         world.post(base_url)
         press_ctrl_c(process)
         _, _, problems = end_of(process)
@@ -106,7 +94,7 @@ def test_warnings_are_json_lines_on_stderr(world: World) -> None:
 
 
 def test_a_port_in_use_is_one_clear_line(world: World) -> None:
-    with _serving(world) as (_, base_url):
+    with serving(world) as (_, base_url):
         port = httpx.URL(base_url).port
         result = run(command("serve", "--upstream", world.sandbox.url, "--port", str(port)))
     assert (result.returncode, result.stdout) == (output.EXIT_FAILURE, "")
@@ -144,7 +132,7 @@ def test_a_schema_that_cannot_be_used_is_said_at_once(world: World, postgres_url
 
 def test_a_database_that_is_away_is_only_said_to_be_so(world: World) -> None:
     world.database = "postgresql://u:secret-password@127.0.0.1:9/none"
-    with _serving(world) as (process, base_url):
+    with serving(world) as (process, base_url):
         assert world.post(base_url).json()["ret"] == 200
         press_ctrl_c(process)
         _, _, problems = end_of(process)

@@ -146,3 +146,23 @@ def test_stopping_writes_what_is_left_at_once(store: FakeStore, counters: Counte
     assert slow._thread is not None
     slow._thread.join(10)
     assert not slow._thread.is_alive()
+
+
+def test_a_stop_right_before_it_lets_go_of_its_work_is_not_missed(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = background._stopping.wait
+
+    def wait_and_be_stopped(seconds: float | None = None) -> bool:
+        was_stopping = wait(seconds)
+        background.drop("a flight")
+        background._stopping.set()
+        background._work.set()
+        return was_stopping
+
+    monkeypatch.setattr(background._stopping, "wait", wait_and_be_stopped)
+    background.hold("a flight")
+    thread = background._thread
+    assert thread is not None
+    thread.join(10)
+    assert not thread.is_alive()

@@ -264,3 +264,39 @@ class LaneMachine(RuleBasedStateMachine):
 
 TestLaneMachine = LaneMachine.TestCase
 TestLaneMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_who_left_to_let_others_pass_has_the_next_turn() -> None:
+    lanes = Lanes()
+    back, passed, other = Ticket("wx_1"), Ticket("wx_1"), Ticket("wx_1")
+    lanes.enter(back, 10)
+    lanes.leave(back)
+    lanes.enter(passed, 10)
+    turn_of_other = lanes.enter(other, 10)
+    turn = lanes.enter(back, 1, is_back=True)  # the queue's limit is not for who had a turn
+    assert turn is not None
+    assert turn_of_other is not None
+    assert not turn.done()
+    lanes.leave(passed)
+    assert turn.done()
+    assert not turn_of_other.done()
+    lanes.leave(back)
+    lanes.leave(back)
+    assert turn_of_other.done()
+    lanes.leave(other)
+    assert lanes.enter(Ticket("wx_1"), 10) is None
+
+
+def test_who_comes_back_to_a_free_lane_has_it_at_once() -> None:
+    lanes = Lanes()
+    ticket = Ticket("wx_1")
+    first = Ticket("wx_1")
+    lanes.enter(first, 10)
+    lanes.enter(ticket, 10)
+    lanes.leave(first)
+    lanes.leave(ticket)
+    assert lanes.enter(ticket, 10, is_back=True) is None
+    waiting = lanes.enter(Ticket("wx_1"), 10)
+    assert waiting is not None
+    lanes.leave(ticket)
+    assert waiting.done()

@@ -175,7 +175,22 @@ def test_an_unusable_setting_is_refused_by_name(changes: dict[str, Any]) -> None
         ImageSender(TOKEN, **changes)
 
 
-@pytest.mark.parametrize("database", ["mysql://u:pw@h/d", "nonsense", "oracle://pw", "://", "postgresql://u:pw@h:x/d"])
+@pytest.mark.parametrize(
+    "database",
+    [
+        "mysql://u:pw@h/d",
+        "nonsense",
+        "oracle://pw",
+        "://",
+        "sqlite://cache.db",
+        "sqlite:///cache.db?mode=ro",
+        "sqlite:///file:cache.db?mode=ro",
+        "sqlite:///file:cache.db?timeout=soon&uri=true",
+        "postgresql://u:pw@h:x/d",
+        "postgresql://u:pw@h:99999/d",
+        "postgresql://u:pw@h/d?sslmod=require",
+    ],
+)
 def test_an_unusable_database_is_refused_without_its_password(database: str) -> None:
     with pytest.raises(ValueError, match=r"^database: ") as caught:
         ImageSender(TOKEN, database=database)

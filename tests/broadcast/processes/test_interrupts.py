@@ -161,6 +161,8 @@ if sys.platform != "win32":
             first = sandbox.fail(Fault.hold(delivered_first=True), to_wxid=_RECIPIENTS[0][1])
             plan = sandbox.fail(Fault.hold(delivered_first=True), times=_DEVICES - 1)
             worker.order("announce")
+            if point != "idle":
+                worker.arm(point, 1, "SIGINT")
             worker.order("broadcast", url=url, recipients=_RECIPIENTS)
             first.wait_reached(PATIENCE)
             plan.wait_reached(PATIENCE, count=_DEVICES - 1)
@@ -169,7 +171,6 @@ if sys.platform != "win32":
             if point == "idle":
                 worker.interrupt()
             else:
-                worker.arm(point, 1, "SIGINT")
                 first.release()
             assert worker.answer()["error"] == "KeyboardInterrupt"
             assert worker.leave() == ""

@@ -71,6 +71,22 @@ if sys.platform != "win32":
         """A transaction that is left open must not hold up the others. (One on SQLite holds the whole file.)"""
         _check_stopped_at(point, sandbox, shared_postgres, url)
 
+    @pytest.mark.parametrize("point", ["claim written", "before the check"])
+    def test_what_was_resent_meanwhile_is_not_sent_once_more(
+        sandbox: Sandbox, url: str, shared_database: str, point: str
+    ) -> None:
+        """It was unknown while its worker was stopped, and the user had it sent again."""
+        broadcast_id = begin(sandbox, shared_database, url, recipients_of(_RECIPIENTS, devices=2))
+        with WorkerProcess(sandbox, shared_database) as stopped, WorkerProcess(sandbox, shared_database) as other:
+            stopped.arm(point, 3, "SIGSTOP")
+            stopped.order("resume", broadcast_id=broadcast_id)
+            stopped.wait_stopped()
+            assert other.do("resume", broadcast_id=broadcast_id)["unknown"] > 0
+            assert other.do("resume", broadcast_id=broadcast_id, resend_unknown=True)["sent"] == _RECIPIENTS
+            stopped.signal("SIGCONT")
+            assert stopped.answer()["sent"] == _RECIPIENTS
+        _check_all_sent(sandbox, shared_database, broadcast_id)
+
     def test_what_is_still_out_keeps_its_worker_from_the_device(
         sandbox: Sandbox, url: str, shared_database: str
     ) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from gewe_cache.sandbox import Delays, Sandbox
 from gewe_cache.store.engine import open_database
 from gewe_cache.store.tables import broadcasts
-from tests.broadcast.processes.kit import begin, check_done, counted, delivered, ledger, recipients_of
+from tests.broadcast.processes.kit import PATIENCE, begin, check_done, counted, delivered, ledger, recipients_of
 from tests.broadcast.processes.workers import WorkerProcess
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def test_two_resumes(sandbox: Sandbox, url: str, shared_database: str) -> None:
 def test_eight_starts(sandbox: Sandbox, url: str, shared_database: str) -> None:
     recipients = recipients_of(30, devices=3)
     with ExitStack() as stack:
-        workers = [stack.enter_context(WorkerProcess(sandbox, shared_database)) for _ in range(_STARTS)]
+        workers = [
+            stack.enter_context(WorkerProcess(sandbox, shared_database, database_timeout=PATIENCE))
+            for _ in range(_STARTS)
+        ]
         for worker in workers:
             worker.order("broadcast", url=url, recipients=recipients)
         answers = [worker.answer() for worker in workers]

@@ -23,7 +23,9 @@ BRIEF: dict[str, Any] = {"lane_seconds": 0.6, "lane_renewal": 0.1}
 class WorkerProcess:
     """One process with an ``ImageSender``; ended by force at the end."""
 
-    def __init__(self, sandbox: Sandbox, database: str, **limits: Any) -> None:
+    def __init__(
+        self, sandbox: Sandbox, database: str, *, database_timeout: float = TUNING["database_timeout"], **limits: Any
+    ) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("GEWE_")}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.broadcast.processes.worker"],
@@ -35,7 +37,8 @@ class WorkerProcess:
             env=environment,
         )
         given = {"token": sandbox.token, "base_url": sandbox.base_url, "database": database, "scope": SCOPE}
-        self.order("open", limits={**BRIEF, **limits}, tuning=TUNING, timeout=PATIENCE, **given)
+        tuning = {**TUNING, "database_timeout": database_timeout}
+        self.order("open", limits={**BRIEF, **limits}, tuning=tuning, timeout=PATIENCE, **given)
 
     def __enter__(self) -> Self:
         assert self.answer() is None

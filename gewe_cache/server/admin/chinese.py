@@ -1,0 +1,125 @@
+"""What the page says in Chinese, by what it says in English."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CHINESE: Final = {
+    "Overview": "概览",
+    "Cache": "缓存",
+    "Broadcasts": "群发",
+    "Broadcast {id}": "群发 {id}",
+    "Entry {id}": "条目 {id}",
+    "Log in": "登录",
+    "Log out": "退出",
+    "Password": "密码",
+    "The password is wrong.": "密码不对。",
+    "Too many wrong passwords. Wait {minutes} min, then try again.": "密码错误次数太多。请等 {minutes} 分钟再试。",
+    "It was printed when the server started, or set by its operator.": "密码由管理员设定，或在服务启动时打印在终端。",
+    # overview
+    "Hit ratio": "命中率",
+    "Images": "图片",
+    "Not uploaded again": "省去的上传",
+    "Time saved": "节省的时间",
+    "last 24 hours": "最近 24 小时",
+    "{value} in 30 days": "30 天：{value}",
+    "fresh": "有效",
+    "expired": "已过期",
+    "retired": "已停用",
+    "Sends an hour": "每小时发送",
+    "forwards": "转发",
+    "uploads": "上传",
+    "{hour}: {forwards} forwards, {uploads} uploads": "{hour}：{forwards} 次转发，{uploads} 次上传",
+    "Nothing was sent in the last 24 hours.": "最近 24 小时没有发送。",
+    "{refusals} refusals, {unknowns} unknown, {fall_backs} fall-backs": (
+        "{refusals} 次被拒绝，{unknowns} 次未知，{fall_backs} 次退回上传"
+    ),
+    "Unfinished broadcasts": "未完成的群发",
+    "Every broadcast is done.": "没有未完成的群发。",
+    "Refused or unknown, lately": "最近被拒绝或未知的发送",
+    "Single sends through this server since {since}, and the deliveries of the latest broadcasts.": (
+        "本服务自 {since} 起的单次发送，以及最近几次群发的投递。"
+    ),
+    "Nothing was refused.": "没有被拒绝的发送。",
+    "The cache is empty: the first image sent through the proxy appears here.": (
+        "缓存是空的：经由代理发送的第一张图片会出现在这里。"
+    ),
+    "The server cannot be reached. What you see is from {since}.": "连不上服务器。以下是 {since} 的内容。",
+    "The database cannot be asked. Sends go on without it, by upload.": "数据库无法访问。发送照常进行，改为上传。",
+    # the cache
+    "Image": "图片",
+    "Scope": "范围",
+    "Size": "大小",
+    "Uploaded": "上传于",
+    "Left": "剩余",
+    "Forwards": "转发",
+    "Last used": "最近使用",
+    "known by md5": "由 md5 识别",
+    "Part of the URL, or an md5": "URL 的一部分，或 md5",
+    "Search": "搜索",
+    "Any state": "全部状态",
+    "Any scope": "全部范围",
+    "Clear": "清除",
+    "No entry matches.": "没有符合的条目。",
+    "Previous": "上一页",
+    "Next": "下一页",
+    "First page": "首页",
+    "{age} ago": "{age}前",
+    "Forget": "删除",
+    "Forget this entry? Its keys go with it, and the next send of the image uploads it.": (
+        "删除这个条目？它的键一并删除，下次发送这张图片时会重新上传。"
+    ),
+    "Entry {id} is forgotten: the next send of the image uploads it.": (
+        "条目 {id} 已删除：下次发送这张图片时会重新上传。"
+    ),
+    "There is no such entry any more.": "这个条目已经不在了。",
+    "State": "状态",
+    "Time left": "剩余有效期",
+    "md5 at GeWe": "GeWe 的 md5",
+    "Keys": "键",
+    "No key leads here any more.": "已没有键指向它。",
+    "History": "经过",
+    "uploaded": "上传",
+    "last forwarded": "最近一次转发",
+    "forwarded {count} times": "转发 {count} 次",
+    "never forwarded": "从未转发",
+    "expires": "过期",
+    "Other uploads of this image": "这张图片的其他上传",
+    "this one": "当前",
+    # broadcasts
+    "No broadcast yet. Start one with: {command}": "还没有群发。用这个命令开始：{command}",
+    "Progress": "进度",
+    "Begun": "开始于",
+    "Pace": "节奏",
+    "Recipients": "接收人",
+    "running": "进行中",
+    "paused": "未完成",
+    "done": "已完成",
+    "cancelled": "已取消",
+    "sent": "已发",
+    "refused": "被拒绝",
+    "unknown": "未知",
+    "unreached": "未送达",
+    "sending": "发送中",
+    "pending": "待发",
+    "duplicates dropped: {count}": "去掉重复 {count} 个",
+    "{friend} s after a friend, {group} s after a group": "好友之后 {friend} 秒，群之后 {group} 秒",
+    ", at most {count} a minute": "，每分钟最多 {count} 条",
+    "All": "全部",
+    "Go on with what is pending: {command}": "继续待发的部分：{command}",
+    "Unknown may have arrived: look into these chats before you send again.": (
+        "未知的可能已经送达：重发之前先到聊天里看一下。"
+    ),
+    "Recipient": "接收人",
+    "Outcome": "结果",
+    "When": "时间",
+    "Why": "原因",
+    "upload": "上传",
+    "forward": "转发",
+    "No delivery is in this state.": "没有处于这个状态的投递。",
+    # faults
+    "The database cannot be asked": "数据库无法访问",
+    "There is no such page": "没有这个页面",
+    "This cannot be shown": "无法显示",
+    "To the overview": "回到概览",
+}
