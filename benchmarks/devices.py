@@ -35,6 +35,8 @@ KINDS: Final = (FLOOR, OURS, FAST)
 _TARGETS: Final = {(100, OURS): 2.5, (100, FAST): 5.0, (1000, OURS): 20.0}
 _MANY: Final = 1000
 _ROUNDS_OF_MANY: Final = 2
+_SHARE_OF_MANY: Final = 10
+"""Sends of each of many devices by ours; by httpx one takes half a minute. A round begins without connections."""
 _ROUNDS_IN_CHILDREN: Final = 3
 _NOTE: Final = "httpx without its time-outs, which would fail its own queue"
 
@@ -78,7 +80,8 @@ def _measure_speed(
             entered = _sends(kind, base_url, database, body)
             send = runner.run(entered.__aenter__())
             stack.callback(_leave, runner, entered)
-            contenders[kind] = _contender(runner, send, devices, max(1, scale.sends // devices), latencies[kind])
+            share = _SHARE_OF_MANY if is_many and kind != FLOOR else max(1, scale.sends // devices)
+            contenders[kind] = _contender(runner, send, devices, share, latencies[kind])
         seconds = alternate(contenders, rounds, warm_up=0 if is_many else 1)
     for kind, taken in seconds.items():
         speeds[kind] += [(devices, 1 / sorted(taken)[len(taken) // 2])]
