@@ -15,6 +15,7 @@ from gewe_cache.log import Log
 from gewe_cache.sending.shared import Shared
 from gewe_cache.server import answers
 from gewe_cache.server.access_log import line_of
+from gewe_cache.server.admin.site import AdminSite
 from gewe_cache.server.database_watch import DatabaseWatch
 from gewe_cache.server.exchange import BodyTooLongError, BodyTooSlowError, ClientLeftError, Exchange
 from gewe_cache.server.file_calls import FileCalls, is_of_files
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from gewe_cache.server.access_log import JsonLines
-    from gewe_cache.server.admin.site import AdminSite
     from gewe_cache.server.answers import Answer
     from gewe_cache.server.settings import ServerSettings
     from gewe_cache.settings import Tuning
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _log = Log("gewe_cache.server")
 
 _OWN_PREFIX = "/_gewe-cache"
-_HEALTH = ("/healthz", "/healthz/live", "/healthz/ready")
+_OWN = frozenset({"/healthz", "/healthz/live", "/healthz/ready", _OWN_PREFIX})
 _NOT_PASSED = frozenset({"CONNECT", "TRACE"})
 _CLIENT_LEFT = 499
 _LEAVING_SECONDS = 5.0
@@ -77,8 +77,7 @@ class ServerApp:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        is_own = path in (*_HEALTH, _OWN_PREFIX) or path.startswith(f"{_OWN_PREFIX}/")
-        if is_own and not is_of_files(path):
+        if path in _OWN or (path.startswith(f"{_OWN_PREFIX}/") and not is_of_files(path)):
             await self._own(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._settings.limits)
@@ -176,8 +175,6 @@ class ServerApp:
     def _admin_site(self, tuning: Tuning | None) -> AdminSite | None:
         if self._settings.admin_password is None:
             return None
-        from gewe_cache.server.admin.site import AdminSite  # noqa: PLC0415 - not needed by a proxy without the page
-
         return AdminSite(_OWN_PREFIX, self._settings, self.shared, self._watch, self._troubles, tuning)
 
     async def _live(self, _: Request) -> Response:

@@ -15,7 +15,7 @@ from gewe_cache.server.access_log import secrets_of
 from gewe_cache.server.exchange import ClientLeftError
 from gewe_cache.server.passing import pass_on
 from gewe_cache.server.reading import MAX_CALL_BYTES, find_account, read_post_image, read_wish
-from gewe_cache.server.troubles import Troubles
+from gewe_cache.server.troubles import OUTCOMES, Troubles
 from gewe_cache.text import redact
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class PostImageCalls:
     def _note(self, exchange: Exchange, route: str, outcome: str, *, told: str = "", **more: object) -> None:
         self._metrics.sends.labels(route, outcome).inc()
         exchange.noted.more.update(cache=route, outcome=outcome, **more)
-        if outcome not in {"accepted", "left"}:
+        if outcome in OUTCOMES:
             secrets = secrets_of(exchange, self._settings.token_headers)
             words = redact(told or str(more.get("why", "")), secrets)
             self._troubles.note(words, exchange.noted.more)

@@ -12,6 +12,8 @@ from gewe_cache.text import one_line
 if TYPE_CHECKING:
     from datetime import datetime
 
+OUTCOMES: Final = frozenset({"refused", "unreached", "unknown"})
+
 _KEPT: Final = 200
 _LONGEST_NAME: Final = 100
 
@@ -22,7 +24,7 @@ class Trouble:
 
     Attributes:
         at: when its outcome was known, aware UTC.
-        outcome: ``refused``, ``unreached`` or ``unknown``.
+        outcome: one of ``OUTCOMES``.
         route: ``upload``, ``forward`` or ``none``.
         ret: GeWe's code of a refusal, else None.
         words: why, in one line without secrets.

@@ -227,6 +227,12 @@ def test_long_and_slow_bodies_are_turned_away(world: World) -> None:
 
 
 def test_whoever_leaves_in_the_middle_harms_nobody(admin: Proxy, operator: Operator) -> None:
-    with Wire(admin) as wire:
-        wire.send(b"POST /_gewe-cache/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\npass")
+    session = f"Cookie: {COOKIE}={operator.client.cookies[COOKIE]}\r\n"
+    for request in (
+        "POST /_gewe-cache/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\npass",
+        "GET /_gewe-cache/static/js/vendor/apexcharts.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        f"GET /_gewe-cache/entries/list HTTP/1.1\r\nHost: localhost\r\n{session}\r\n",
+    ):
+        with Wire(admin) as wire:
+            wire.send(request.encode())
     assert operator.get().status_code == 200

@@ -140,7 +140,7 @@ def test_a_database_that_is_away_is_only_said_to_be_so(world: World) -> None:
     assert "secret-password" not in problems
 
 
-@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "prometheus_client"])
+@pytest.mark.parametrize("missing", ["starlette", "starlette_admin", "uvicorn", "prometheus_client"])
 def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     result = run(command("serve", "--upstream", "http://h", first=f"import sys; sys.modules[{missing!r}] = None"))
     assert (result.returncode, result.stdout) == (output.EXIT_FAILURE, "")
