@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from gewe_cache.gewe.transport import GivenClient
+    from gewe_cache.gewe.clients import GivenClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
     from gewe_cache.sending.publishing import Publisher

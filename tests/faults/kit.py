@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import patch
 
 import httpx
 import httpx2
@@ -39,7 +41,7 @@ PATIENCE = 30.0
 SCOPE = "faults"
 DRIVERS = ("sync", "async")
 GIVEN_CLIENTS = ("sync httpx", "sync httpx2", "async httpx", "async httpx2", "async aiohttp")
-CLIENTS = ("sync own", "async own", *GIVEN_CLIENTS)
+CLIENTS = ("sync own", "async own", "async fast", *GIVEN_CLIENTS)
 _MAKERS: dict[str, Callable[..., Any]] = {
     "sync httpx": httpx.Client,
     "sync httpx2": httpx2.Client,
@@ -109,7 +111,8 @@ class AsyncDriver:
         self._thread.start()
         maker = _MAKERS.get(kind)
         self.http_client = self.run(lambda: maker(**client_options)) if maker is not None else None
-        self.sender = AsyncImageSender(http_client=self.http_client, **settings)
+        with patch.dict(os.environ, {"GEWE_CACHE_HTTP": "aiohttp"} if kind == "async fast" else {}):
+            self.sender = AsyncImageSender(http_client=self.http_client, **settings)
 
     def begin(self, to_wxid: str, image: str | Image, **options: Any) -> Future[SentImage]:
         return self.start(self.sender.send_image(to_wxid, image, **options))
