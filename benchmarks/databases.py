@@ -27,13 +27,26 @@ def sqlite() -> Iterator[str]:
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Give the URL of a database on a PostgreSQL of its own."""
-    server = PostgresServer()
+    with server() as server_url, fresh_on(server_url) as url:
+        yield url
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Give the URL of a PostgreSQL of its own."""
+    running = PostgresServer()
     try:
-        with fresh_database(server.url) as url:
-            _migrate(url)
-            yield url
+        yield running.url
     finally:
-        server.close()
+        running.close()
+
+
+@contextmanager
+def fresh_on(server_url: str) -> Iterator[str]:
+    """Give the URL of a database on a PostgreSQL that runs."""
+    with fresh_database(server_url) as url:
+        _migrate(url)
+        yield url
 
 
 def _migrate(url: str) -> None:

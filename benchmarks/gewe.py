@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
+from benchmarks import children
 from gewe_cache.sandbox import Delays, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ROOT = Path(__file__).parents[1]
+    from benchmarks.children import Child
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Gewe:
     base_url: str
     token: str
     image_urls: dict[int, str]
-    _process: subprocess.Popen[str]
+    _child: Child
 
     @property
     def origin(self) -> str:
@@ -44,20 +42,7 @@ class Gewe:
 
     def record(self) -> Record:
         """Ask what was delivered since it was asked last."""
-        return Record(**self._ask("record"))
-
-    def _ask(self, question: str) -> Any:  # noqa: ANN401 - any JSON
-        assert self._process.stdin is not None  # noqa: S101 - it was opened so
-        self._process.stdin.write(question + "\n")
-        self._process.stdin.flush()
-        return _read(self._process)
-
-    @classmethod
-    def of(cls, process: subprocess.Popen[str]) -> Self:
-        """Wait until it serves."""
-        ready = _read(process)
-        images = {int(size): url for size, url in ready["images"].items()}
-        return cls(ready["base_url"], ready["token"], images, process)
+        return Record(**self._child.ask("record"))
 
 
 @contextmanager
@@ -68,25 +53,10 @@ def running(*, delays: dict[str, float] | None = None, images: tuple[int, ...] =
         delays: ``Delays`` by name, in seconds; none: it answers at once.
         images: sizes.
     """
-    given = json.dumps({"delays": delays or {}, "images": images})
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.gewe", given],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-    ) as process:
-        try:
-            yield Gewe.of(process)
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()  # it ends with its standard input
-            process.wait()
-
-
-def _read(process: subprocess.Popen[str]) -> Any:  # noqa: ANN401 - any JSON
-    assert process.stdout is not None  # noqa: S101 - it was opened so
-    return json.loads(process.stdout.readline())
+    with children.running("gewe", {"delays": delays or {}, "images": images}) as child:
+        ready = child.read()
+        urls = {int(size): url for size, url in ready["images"].items()}
+        yield Gewe(ready["base_url"], ready["token"], urls, child)
 
 
 def _serve(delays: dict[str, float], images: list[int]) -> None:
@@ -94,9 +64,9 @@ def _serve(delays: dict[str, float], images: list[int]) -> None:
         for number in range(_DEVICES):
             sandbox.add_device(device(number))
         urls = {size: sandbox.make_image(f"{size}.jpg", approximate_bytes=size) for size in images}
-        _say({"base_url": sandbox.base_url, "token": sandbox.token, "images": urls})
+        children.say({"base_url": sandbox.base_url, "token": sandbox.token, "images": urls})
         for _ in sys.stdin:
-            _say(
+            children.say(
                 {
                     "uploads": len(sandbox.uploads),
                     "forwards": sum(call.route == "forward" and call.delivered for call in sandbox.calls),
@@ -115,10 +85,5 @@ def device(number: int) -> str:
     return f"wx_sandbox_{number}"
 
 
-def _say(what: Any) -> None:  # noqa: ANN401 - any JSON
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    _serve(**json.loads(sys.argv[1]))
+    _serve(**children.given())

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NameT = TypeVar("NameT", bound=Hashable)
 Contender = Callable[[], float]
 """Does its work once and gives the seconds that one operation took."""
 
 
-def alternate(contenders: Mapping[str, Contender], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+def alternate(contenders: Mapping[NameT, Contender], rounds: int, *, warm_up: int = 1) -> dict[NameT, list[float]]:
     """Let all contenders work in turn, each round beginning with another one.
 
     Returns:
         for each contender, its seconds an operation, round by round; the warm-up is not among them.
     """
     names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[NameT, list[float]] = {name: [] for name in names}
     for number in range(-warm_up, rounds):
         first = number % len(names)
         for name in [*names[first:], *names[:first]]:

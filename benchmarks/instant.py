@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ROOT = Path(__file__).parents[1]
+    from benchmarks.children import Child
+
 _END_OF_HEAD = b"\r\n\r\n"
 _CDN = {"aesKey": "00" * 16, "fileId": "30" + "57" * 90, "length": 4061, "width": 400, "height": 300, "md5": "11" * 16}
 _UNSAID = {**_CDN, "length": None, "width": None, "height": None, "md5": None}
@@ -38,7 +39,7 @@ class Instant:
     """A running server. Any token and any device will do."""
 
     base_url: str
-    _process: subprocess.Popen[str]
+    _child: Child
 
     @property
     def origin(self) -> str:
@@ -47,36 +48,33 @@ class Instant:
 
     def asked(self) -> Asked:
         """Tell what it was asked since the last time."""
-        assert self._process.stdin is not None  # noqa: S101 - it was opened so
-        self._process.stdin.write("asked\n")
-        self._process.stdin.flush()
-        return Asked(**_read(self._process))
+        return Asked(**self._child.ask("asked"))
+
+    def check(self, *, uploads: int, forwards: int | None = None) -> None:
+        """Hold that it was asked for just so much since the last time; any number of forwards where none is given.
+
+        Raises:
+            AssertionError: it was not.
+        """
+        asked = self.asked()
+        if asked.uploads != uploads or forwards not in {None, asked.forwards}:
+            msg = f"expected {uploads} uploads and {forwards} forwards, and GeWe was asked for {asked}"
+            raise AssertionError(msg)
 
 
 @contextmanager
-def running(pause: float = 0.0) -> Iterator[Instant]:
-    """Run it; each answer comes ``pause`` seconds after its request."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.instant", str(pause)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-    ) as process:
-        try:
-            yield Instant(_read(process)["base_url"], process)
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()  # it ends with its standard input
-            process.wait()
+def running(pause: float = 0.0, *, upload_pause: float = 0.0) -> Iterator[Instant]:
+    """Run it; each answer comes ``pause`` seconds after its request, an upload's ``upload_pause`` later."""
+    with children.running("instant", {"forwards": pause, "uploads": pause + upload_pause}) as child:
+        yield Instant(child.read()["base_url"], child)
 
 
 class _Connection(asyncio.Protocol):
     """One client's connection: requests of known length, one after the other."""
 
-    def __init__(self, counts: dict[str, int], pause: float) -> None:
+    def __init__(self, counts: dict[str, int], pauses: dict[str, float]) -> None:
         self._counts = counts
-        self._pause = pause
+        self._pauses = pauses
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,32 +100,22 @@ class _Connection(asyncio.Protocol):
             len(body),
             body,
         )
-        if self._pause:
-            asyncio.get_running_loop().call_later(self._pause, self._transport.write, answer)
+        if self._pauses[route]:
+            asyncio.get_running_loop().call_later(self._pauses[route], self._transport.write, answer)
         else:
             self._transport.write(answer)
 
 
-async def _serve(pause: float) -> None:
+async def _serve(pauses: dict[str, float]) -> None:
     loop = asyncio.get_running_loop()
     counts = {"uploads": 0, "forwards": 0}
-    server = await loop.create_server(lambda: _Connection(counts, pause), "127.0.0.1", 0, backlog=2048)
+    server = await loop.create_server(lambda: _Connection(counts, pauses), "127.0.0.1", 0, backlog=2048)
     async with server:
-        _say({"base_url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/gewe/v2/api"})
+        children.say({"base_url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/gewe/v2/api"})
         while await loop.run_in_executor(None, sys.stdin.readline):
-            _say(counts)
+            children.say(counts)
             counts.update(uploads=0, forwards=0)
 
 
-def _say(what: Any) -> None:  # noqa: ANN401 - any JSON
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
-def _read(process: subprocess.Popen[str]) -> Any:  # noqa: ANN401 - any JSON
-    assert process.stdout is not None  # noqa: S101 - it was opened so
-    return json.loads(process.stdout.readline())
-
-
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1])))
+    asyncio.run(_serve(children.given()))

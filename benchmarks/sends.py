@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
 
 import httpx
 
@@ -16,10 +18,11 @@ from benchmarks.figures import Figure, Target, ratios
 from benchmarks.harness import alternate, repeat, repeat_async
 from gewe_cache import AsyncImageSender, ImageSender
 from gewe_cache.gewe.image_xml import build_image_xml
-from gewe_cache.settings import Tuning
+from gewe_cache.gewe.transport import AsyncTransport, SyncTransport
+from gewe_cache.settings import FORWARD_TIMEOUT, Tuning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from benchmarks.figures import Results
     from benchmarks.harness import Contender
@@ -35,6 +38,7 @@ LANES: Final = (1, 10, 100)
 
 FRONT, SQLITE, POSTGRESQL = "hit, front cache", "hit, SQLite read each time", "hit, PostgreSQL read each time"
 _BY_HAND, _NAIVE = "a dict by hand", "postImage every time"
+_OWN, _FAST = "the same body, posted as we post", "hit, front cache, aiohttp"
 _TARGETS: Final = {
     ("sync", FRONT): 1.10,
     ("async @1", FRONT): 1.05,
@@ -55,12 +59,24 @@ def measure(scale: Scale, results: Results) -> None:
         gewe = stack.enter_context(instant.running())
         sqlite = stack.enter_context(databases.sqlite())
         postgresql = stack.enter_context(databases.postgresql())
-        _report(results, "sync", alternate(_sync(stack, scale, gewe.base_url, sqlite, postgresql), scale.rounds))
+        with ExitStack() as of_sync:
+            contenders = _sync(of_sync, scale, gewe.base_url, sqlite, postgresql)
+            _report(results, "sync", alternate(contenders, scale.rounds))
+        gewe.check(uploads=_OF_THE_BODY + 2 + _naive_uploads(scale, 1))  # the first send to each database
         runner = stack.enter_context(asyncio.Runner())
         for lanes in LANES:
             with ExitStack() as of_lanes:
                 contenders = _async(of_lanes, runner, scale, lanes, gewe.base_url, sqlite, postgresql)
                 _report(results, f"async @{lanes}", alternate(contenders, scale.rounds))
+            gewe.check(uploads=_OF_THE_BODY + _naive_uploads(scale, lanes))
+
+
+_OF_THE_BODY = 1
+
+
+def _naive_uploads(scale: Scale, lanes: int) -> int:
+    """Count the uploads of who makes one every time, the warm-up's too."""
+    return (scale.rounds + 1) * lanes * max(1, scale.sends // lanes)
 
 
 def forward_body(app_id: str, base_url: str) -> bytes:
@@ -71,6 +87,13 @@ def forward_body(app_id: str, base_url: str) -> bytes:
         msg = "the upload brought no entry"
         raise RuntimeError(msg)
     return json.dumps({"appId": app_id, "toWxid": TO, "xml": build_image_xml(image)}, ensure_ascii=False).encode()
+
+
+@contextmanager
+def posting_by(http: str) -> Iterator[None]:
+    """Have the async senders that are made meanwhile post by ``aiohttp``, or as they do by default."""
+    with patch.dict(os.environ, {"GEWE_CACHE_HTTP": http}):
+        yield
 
 
 def headers() -> dict[str, str]:
@@ -107,8 +130,13 @@ def _sync(stack: ExitStack, scale: Scale, base_url: str, sqlite: str, postgresql
         return repeat(partial(sender.send_image, TO, URL), scale.sends)
 
     upload = {"appId": APP_ID, "toWxid": TO, "imgUrl": URL}
+    own = SyncTransport()
+    stack.callback(own.close)
     return {
         FLOOR: repeat(floor, scale.sends),
+        _OWN: repeat(
+            partial(own.post, f"{base_url}/message/forwardImage", headers(), body, FORWARD_TIMEOUT), scale.sends
+        ),
         FRONT: hit(sqlite),
         SQLITE: hit(sqlite, READS_EACH_TIME),
         POSTGRESQL: hit(postgresql, READS_EACH_TIME),
@@ -129,15 +157,22 @@ def _async(
     def contender(operation: Any) -> Contender:  # noqa: ANN401 - any coroutine function of a lane's number
         return repeat_async(runner, operation, scale.sends, lanes)
 
-    def hit(database: str, tuning: Tuning | None = None) -> Contender:
-        sender = AsyncImageSender(TOKEN, base_url=base_url, database=database, ttl=timedelta(days=1), _tuning=tuning)
+    def hit(database: str, tuning: Tuning | None = None, http: str = "") -> Contender:
+        with posting_by(http):
+            sender = AsyncImageSender(
+                TOKEN, base_url=base_url, database=database, ttl=timedelta(days=1), _tuning=tuning
+            )
         stack.callback(lambda: runner.run(sender.aclose()))
         return contender(lambda lane: sender.send_image(TO, URL, app_id=f"{APP_ID}_{lane}"))
 
     upload = {"appId": APP_ID, "toWxid": TO, "imgUrl": URL}
+    own = AsyncTransport()
+    stack.callback(lambda: runner.run(own.aclose()))
     return {
         FLOOR: contender(lambda _: client.post(forward_url, content=body, headers=headers())),
+        _OWN: contender(lambda _: own.post(forward_url, headers(), body, FORWARD_TIMEOUT)),
         FRONT: hit(sqlite),
+        _FAST: hit(sqlite, http="aiohttp"),
         SQLITE: hit(sqlite, READS_EACH_TIME),
         POSTGRESQL: hit(postgresql, READS_EACH_TIME),
         _BY_HAND: contender(_DictCache(client, base_url, body).send_from),

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -169,9 +170,15 @@ def as_image(image: object) -> Image:
     if isinstance(image, Image):
         return image
     if isinstance(image, str):
-        return Image(url=image)
+        return _image_of_url(image)
     msg = f"image: pass a URL string or an Image, not {type(image).__name__}."
     raise InvalidImage(msg)
+
+
+@lru_cache(maxsize=1024)
+def _image_of_url(url: str) -> Image:
+    """Check a URL once, not with every send of a broadcast."""
+    return Image(url=url)
 
 
 def check_url(url: str) -> None:

@@ -59,7 +59,7 @@ class LocalImage:
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> LocalImage:
         """Keep bytes as they are now."""
         kept = bytes(data)
-        return cls(new_md5(kept).hexdigest(), len(kept), sniff(kept[:_HEAD_BYTES]), None, kept)
+        return cls(new_md5(kept).hexdigest(), len(kept), sniff(kept), None, kept)
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class LocalImage:
 
 
 def sniff(head: bytes) -> str:
-    """Tell an image's type by its first 32 bytes."""
+    """Tell an image's type by its first bytes; 32 of them are enough."""
     return next((kind for kind, pattern in _HEADS if pattern.match(head)), UNKNOWN_TYPE)
 
 

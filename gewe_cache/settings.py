@@ -135,6 +135,19 @@ def find_ttl(ttl: timedelta | None = None) -> timedelta:
     return ttl
 
 
+def wants_aiohttp() -> bool:
+    """Tell whether ``GEWE_CACHE_HTTP`` asks for aiohttp. It is not used unasked: others may bring it along.
+
+    Raises:
+        ValueError: it asks for something else.
+    """
+    named = os.environ.get("GEWE_CACHE_HTTP", "")
+    if named not in {"", "httpcore", "aiohttp"}:
+        msg = "GEWE_CACHE_HTTP: write httpcore (the default) or aiohttp. Nothing was sent."
+        raise ValueError(msg)
+    return named == "aiohttp"
+
+
 def parse_duration(field_name: str, text: str) -> timedelta:
     """Read ``90s``, ``30m``, ``12h`` or ``3d``."""
     match = _TTL.fullmatch(text.strip().lower())

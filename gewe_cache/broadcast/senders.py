@@ -1,32 +1,25 @@
-"""The public senders: those of ``sending``, and broadcasts."""
+"""The public senders: those of ``sending``, and broadcasts, whose parts are loaded when the first one is sent."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
-from gewe_cache.broadcast.recipients import from_items
-from gewe_cache.broadcast.run import Listener
-from gewe_cache.broadcast.service import broadcasts_of
 from gewe_cache.image import as_image
-from gewe_cache.log import Log
 from gewe_cache.sending import async_sender, sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gewe_cache.broadcast.pace import Pace
+    from gewe_cache.broadcast.run import Listener
     from gewe_cache.broadcast.service import Broadcasts
     from gewe_cache.image import Image
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
     To = str | tuple[str, str]
     OnDelivery = Callable[[Delivery], None]
-
-
-_log = Log("gewe_cache.broadcast")
 
 
 class ImageSender(sender.ImageSender):
@@ -64,9 +57,11 @@ class ImageSender(sender.ImageSender):
                 what is left stays pending.
             StoreError: the database cannot be used, or was away for too long; what is left stays pending.
         """
-        with broadcasts_of(self._live()) as opened:
-            found = _begin(opened, image, recipients, app_id, pace, again=again)
-            return self._work(opened, found, pace, on_delivery, as_image(image))
+        from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
+
+        with start.broadcasts_of(self._live()) as opened:
+            found = start.begin(opened, image, recipients, app_id, pace, again=again)
+            return self._work(opened, found, pace, start.listener(on_delivery), as_image(image))
 
     def resume_broadcast(
         self,
@@ -92,21 +87,23 @@ class ImageSender(sender.ImageSender):
             ValueError: there is none of that id, it is cancelled, or was begun with another base URL, scope or image.
             ImageRefused, InvalidImage, PublishFailed, StoreError: as for ``broadcast``.
         """
-        with broadcasts_of(self._live()) as opened:
-            found = _find(opened, broadcast_id, image, resend_unknown=resend_unknown)
-            return self._work(opened, found, pace, on_delivery, image)
+        from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
+
+        with start.broadcasts_of(self._live()) as opened:
+            found = start.find(opened, broadcast_id, image, resend_unknown=resend_unknown)
+            return self._work(opened, found, pace, start.listener(on_delivery), image)
 
     def _work(
         self,
         opened: Broadcasts,
         found: Broadcast,
         pace: Pace | None,
-        on_delivery: OnDelivery | None,
+        listener: Listener,
         image: Image | None = None,
     ) -> Broadcast:
         def work() -> Broadcast:
             given = self._transport if self._transport.is_given else None
-            return opened.run_now(found, pace=pace, listener=_listener(on_delivery), given=image, transport=given)
+            return opened.run_now(found, pace=pace, listener=listener, given=image, transport=given)
 
         return self._while_open(work)
 
@@ -131,12 +128,14 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         ``recipients`` is read in a thread. When the task is cancelled, the calls that are out finish first; when it
         is cancelled again, it ends at once.
         """
+        from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
+
         core = self._live()
-        with broadcasts_of(core) as opened:
-            begin = partial(_begin, opened, image, recipients, app_id, pace, again=again)
+        with start.broadcasts_of(core) as opened:
+            begin = partial(start.begin, opened, image, recipients, app_id, pace, again=again)
             found = await asyncio.to_thread(begin)
             return await opened.run(
-                found, self._driver, pace=pace, listener=_listener(on_delivery), given=as_image(image)
+                found, self._driver, pace=pace, listener=start.listener(on_delivery), given=as_image(image)
             )
 
     async def resume_broadcast(
@@ -149,51 +148,9 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         image: Image | None = None,
     ) -> Broadcast:
         """Go on with a broadcast; see ``ImageSender.resume_broadcast``."""
+        from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
+
         core = self._live()
-        with broadcasts_of(core) as opened:
-            found = await asyncio.to_thread(_find, opened, broadcast_id, image, resend_unknown=resend_unknown)
-            return await opened.run(found, self._driver, pace=pace, listener=_listener(on_delivery), given=image)
-
-
-def _begin(
-    opened: Broadcasts,
-    image: str | Image,
-    recipients: Iterable[To],
-    app_id: str | None,
-    pace: Pace | None,
-    *,
-    again: bool,
-) -> Broadcast:
-    device = app_id if app_id is not None else opened.core.settings.app_id
-    if isinstance(recipients, str):
-        msg = "recipients: pass a list of wxids, not one string. Nothing was sent."
-        raise TypeError(msg)
-    plan = opened.prepare(as_image(image), from_items(recipients, device), pace or Pace.gewe())
-    opened.open(plan, again=again)
-    _log.log(
-        logging.INFO,
-        "broadcast %s: %s recipients, %s devices, at least %s",
-        plan.broadcast_id,
-        plan.recipients,
-        len(plan.shares),
-        plan.duration,
-    )
-    if plan.busy_devices:
-        _log.warning(
-            "broadcast %s: %s devices have over %s recipients; GeWe advises at most about so many in half an hour",
-            plan.broadcast_id,
-            len(plan.busy_devices),
-            MANY_IN_HALF_AN_HOUR,
-        )
-    return opened.find(plan.broadcast_id)
-
-
-def _find(opened: Broadcasts, broadcast_id: int, image: Image | None, *, resend_unknown: bool) -> Broadcast:
-    found = opened.check_resumable(broadcast_id, image)
-    if resend_unknown:
-        opened.resend_unknown(broadcast_id)
-    return found
-
-
-def _listener(on_delivery: OnDelivery | None) -> Listener:
-    return Listener() if on_delivery is None else Listener(on_delivery=on_delivery)
+        with start.broadcasts_of(core) as opened:
+            found = await asyncio.to_thread(start.find, opened, broadcast_id, image, resend_unknown=resend_unknown)
+            return await opened.run(found, self._driver, pace=pace, listener=start.listener(on_delivery), given=image)

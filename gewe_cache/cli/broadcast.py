@@ -240,7 +240,9 @@ def _print_broadcast(found: Broadcast, last_end: datetime | None) -> None:
     print_line(f"Broadcast {found.id}  {_state_of(found)}, begun {human_time(found.created_at)} UTC")
     print_line(f"image      {_image_of(found)}")
     print_line(f"at         {found.base_url}, scope {found.scope}")
-    print_line(f"deliveries {counts}; duplicates dropped: {found.duplicates:,}")
+    print_line(f"deliveries {counts}")
+    if found.duplicates:
+        print_line(f"duplicates {found.duplicates:,} dropped")
     if last_end is not None:
         print_line(f"last end   {human_age(utc_now() - last_end)} ago")
 

@@ -177,7 +177,7 @@ def resume(  # noqa: PLR0913, PLR0917 - one argument an option
             found, shares = opened.find(broadcast_id), opened.shares(broadcast_id)
             chosen_pace = read_pace(pace) or Pace.from_json(found.pace)
             if not json:
-                print_rest(found, duration_of(shares, chosen_pace), pace or "as it was begun")
+                print_rest(found, duration_of(shares, chosen_pace), pace or "as begun")
             exit_code = _work(opened, found, shares, chosen_pace, interrupts, given, as_json=json)
     raise typer.Exit(exit_code)
 
@@ -290,7 +290,7 @@ def _work(
     as_json: bool,
 ) -> int:
     if not as_json:
-        print_line(f"Broadcast {found.id}. Ctrl-C lets the sends under way finish; three times, it ends at once.")
+        print_line(f"Broadcast {found.id}. Ctrl-C ends it after the sends under way; three times, at once.")
     began = time.monotonic()
     try:
         with view_of(shares, as_json=as_json) as view:

@@ -213,8 +213,8 @@ def broadcast_as_json(found: Broadcast) -> dict[str, Any]:
 
 
 def _time_of(duration: timedelta, pace: str) -> str:
-    least = f"at least {human_age(duration)} at pace {pace}, and" if duration else f"no pauses at pace {pace}, but"
-    return f"{least} the time that GeWe takes for each"
+    least = f"at least {human_age(duration)}" if duration else "no pauses"
+    return f"{least} at pace {pace}, plus GeWe's own time for each"
 
 
 def _device_list(shares: Sequence[Share]) -> str:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gewe_cache import ImageSender
 from gewe_cache.cli.inputs import (
     BaseUrlOption,
     DatabaseOption,
@@ -143,6 +142,8 @@ def remember(  # noqa: PLR0913, PLR0917 - one argument an option
     database: DatabaseOption = None,
 ) -> None:
     """Learn an entry from a received image message, so that it is forwarded without an upload."""
+    from gewe_cache import ImageSender  # noqa: PLC0415 - slow to load, and the other commands send nothing
+
     with errors_as_exit_codes():
         xml = _read_xml(xml_file)
         image = Image(url=url, md5=md5) if url is not None or md5 is not None else None

@@ -12,10 +12,6 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.dom.minidom import Document, Element
-from xml.etree.ElementTree import ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
 from gewe_cache.errors import InvalidXml
 from gewe_cache.gewe.wire import CdnInfo
@@ -120,6 +116,10 @@ def _image_attributes(xml: str) -> dict[str, str]:
 
 
 def _parse(xml: str) -> ET.Element:
+    # Slow to load, and a bot that only sends reads no XML.
+    from defusedxml import DefusedXmlException  # noqa: PLC0415
+    from defusedxml.ElementTree import ParseError, fromstring  # noqa: PLC0415
+
     try:
         root: ET.Element = fromstring(xml.strip(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:

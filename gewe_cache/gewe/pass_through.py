@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from gewe_cache.gewe.transport import Clients, new_async_client, outcome_of, time_limits
+from gewe_cache.gewe.calling import outcome_of, time_limits
+from gewe_cache.gewe.clients import Clients, new_async_client
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:

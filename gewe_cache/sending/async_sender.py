@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from gewe_cache.gewe.transport import GivenAsyncClient
+    from gewe_cache.gewe.clients import GivenAsyncClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
     from gewe_cache.sending.publishing import AsyncPublisher

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from gewe_cache.gewe.transport import GivenClient
+    from gewe_cache.gewe.clients import GivenClient
     from gewe_cache.image import CachedImage, Image, SentImage
     from gewe_cache.sending.counters import Stats
     from gewe_cache.sending.publishing import Publisher
@@ -250,7 +250,8 @@ class ImageSender:
     def _end(self, use: object) -> None:
         with self._sends:
             self._under_way.discard(use)
-            self._sends.notify_all()
+            if self._closed:
+                self._sends.notify_all()
 
     def _perform_all(self, steps: Flow[T]) -> T:
         """Drive a flow to its end, also where Ctrl-C comes between two of its steps."""

@@ -113,7 +113,7 @@ class FileCalls:
 
 def _is_image(headers: Headers, content: bytes) -> bool:
     is_encoded = any(name == b"content-encoding" for name, _ in headers)
-    return not is_encoded and sniff(content[:32]) in EXTENSIONS
+    return not is_encoded and sniff(content) in EXTENSIONS
 
 
 def _headers_of(hosted: HostedImage) -> list[tuple[bytes, bytes]]:

@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import LargeBinary, bindparam, delete, exists, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gewe_cache.image import CachedImage
+from gewe_cache.store.keyed_read import KeyedRead
 from gewe_cache.store.tables import entries, keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection, Table
+    from sqlalchemy.dialects import postgresql, sqlite
 
     from gewe_cache.keys import Key
 
@@ -32,7 +33,7 @@ class Retirement:
     reason: str
 
 
-_FIND = (
+_FIND = KeyedRead(
     select(
         entries.c.id,
         entries.c.aes_key,
@@ -45,7 +46,8 @@ _FIND = (
         entries.c.upload_began_at,
     )
     .join(keys, keys.c.entry_id == entries.c.id)
-    .where(keys.c.digest == bindparam("wanted", type_=LargeBinary(32)), entries.c.retired_at.is_(None))
+    .where(keys.c.digest == bindparam("wanted", type_=LargeBinary(32)), entries.c.retired_at.is_(None)),
+    "wanted",
 )
 
 
@@ -56,7 +58,7 @@ def find(connection: Connection, digest: bytes, ttl: timedelta) -> CachedImage |
         CorruptEntryError: the row is not what was saved.
     """
     try:
-        row = connection.execute(_FIND, {"wanted": digest}).one_or_none()
+        row = _FIND.first(connection, digest)
         return None if row is None else _cached_image(row, ttl)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         msg = f"an entry in the database is corrupt: {error}"
@@ -103,26 +105,20 @@ def forget(connection: Connection, digest: bytes) -> int | None:
 
 
 def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Give the dialect's INSERT that knows ON CONFLICT."""
+    """Give the dialect's INSERT that knows ON CONFLICT; PostgreSQL's is slow to load where nobody uses it."""
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
         return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
     return sqlite.insert(table)
 
 
-def _cached_image(row: Any, ttl: timedelta) -> CachedImage:  # noqa: ANN401 - a row of _FIND
-    uploaded_at: datetime = row.uploaded_at
-    return CachedImage(
-        aes_key=row.aes_key,
-        file_id=row.file_id,
-        length=row.length,
-        width=row.width,
-        height=row.height,
-        md5=row.md5,
-        uploaded_at=uploaded_at,
-        expires_at=uploaded_at + ttl,
-        entry_id=row.id,
-        upload_began_at=row.upload_began_at,
-    )
+def _cached_image(row: list[Any], ttl: timedelta) -> CachedImage:
+    entry_id, aes_key, file_id, length, width, height, md5, uploaded_at, began_at = row
+    expires_at = uploaded_at + ttl
+    return CachedImage(aes_key, file_id, length, width, height, md5, uploaded_at, expires_at, entry_id, began_at)
 
 
 def _insert_entry(connection: Connection, image: CachedImage, scope: str, url: str | None) -> int:

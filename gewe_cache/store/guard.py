@@ -25,7 +25,7 @@ from gewe_cache.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from gewe_cache.settings import Tuning
 
@@ -138,13 +138,15 @@ class Store:
 
     def _perform(self, operation: Callable[[Connection], T], *, write: bool) -> T:
         self._make_ready()
-        engine = self.database.writer if write else self.database.reader
+        transact = self.database.writer.begin if write else self.database.reader.connect
         try:
-            return _transact(engine, operation)
+            with transact() as connection:
+                return operation(connection)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            return _transact(engine, operation)
+        with transact() as connection:
+            return operation(connection)
 
     def _make_ready(self) -> None:
         if self._ready:
@@ -214,8 +216,3 @@ def _only_writing_failed(error: Exception) -> bool:
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_CANNOT_WRITE
     return str(getattr(cause, "sqlstate", None) or "").startswith(_POSTGRESQL_CANNOT_WRITE)
-
-
-def _transact(engine: Engine, operation: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return operation(connection)

@@ -133,14 +133,8 @@ def take_turn(
     kept = _tend(connection, worker, now) if tend else None
     is_open = _is_open(connection, worker)
     claims = _claim(connection, worker, now, room, stopped, busy) if is_open and room > 0 else ()
-    return Turn(
-        now=now,
-        claims=claims,
-        kept=kept,
-        ready_at=_next_ready_at(connection, worker, now, stopped),
-        is_shared=_is_shared(connection, worker, stopped),
-        is_open=is_open,
-    )
+    ready_at, is_shared = _look_ahead(connection, worker, now, stopped)
+    return Turn(now=now, claims=claims, kept=kept, ready_at=ready_at, is_shared=is_shared, is_open=is_open)
 
 
 def take_back(connection: Connection, worker: Worker, sending: Collection[int]) -> None:
@@ -316,20 +310,20 @@ def _own(connection: Connection, worker: Worker, condition: ColumnElement[bool])
     return connection.execute(own.order_by(deliveries.c.number)).all()
 
 
-def _next_ready_at(connection: Connection, worker: Worker, now: datetime, stopped: Collection[str]) -> datetime | None:
-    earliest = select(func.min(lanes.c.ready_at)).where(_waits(worker, stopped), lanes.c.worker.is_(None))
-    ready_at: datetime | None = connection.scalar(earliest)
-    return None if ready_at is None else min(ready_at, now + worker.longest_pause)
-
-
-def _is_shared(connection: Connection, worker: Worker, stopped: Collection[str]) -> bool:
+def _look_ahead(
+    connection: Connection, worker: Worker, now: datetime, stopped: Collection[str]
+) -> tuple[datetime | None, bool]:
+    """Give when the first free lane may send, and whether other workers are at work."""
+    waits = _waits(worker, stopped)
+    earliest = select(func.min(lanes.c.ready_at)).where(waits, lanes.c.worker.is_(None)).scalar_subquery()
     sending = exists().where(
         deliveries.c.broadcast_id == worker.broadcast_id,
         deliveries.c.state == "sending",
         deliveries.c.worker != worker.name,
     )
-    held = exists().where(_waits(worker, stopped), lanes.c.worker.is_not(None), lanes.c.worker != worker.name)
-    return bool(connection.scalar(select(or_(sending, held))))
+    held = exists().where(waits, lanes.c.worker.is_not(None), lanes.c.worker != worker.name)
+    ready_at, is_shared = connection.execute(select(earliest, or_(sending, held))).one()
+    return (None if ready_at is None else min(ready_at, now + worker.longest_pause)), bool(is_shared)
 
 
 def _waits(worker: Worker, stopped: Collection[str]) -> ColumnElement[bool]:

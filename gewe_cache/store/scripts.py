@@ -19,6 +19,7 @@ from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Column, Constraint, Index, inspect
 
 from gewe_cache.store import tables
+from gewe_cache.store.partial_indexes import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +47,7 @@ def is_checkout() -> bool:
 def environment_options() -> dict[str, Any]:
     """How Alembic reads the database and our tables; the same for ``env.py`` and for ``differences``."""
     return {
-        "target_metadata": tables.metadata,
+        "target_metadata": metadata,
         "version_table": tables.VERSION_TABLE,
         "render_as_batch": True,
         "transactional_ddl": True,
@@ -93,9 +94,9 @@ def new_revision(connection: Connection | None, message: str) -> Path:
 def differences(connection: Connection) -> list[str]:
     """Say in which ways a database is not what ``tables.py`` says; foreign tables are not looked at."""
     context = MigrationContext.configure(connection, opts=environment_options())
-    found = [_in_words(difference) for difference in compare_metadata(context, tables.metadata)]
+    found = [_in_words(difference) for difference in compare_metadata(context, metadata)]
     inspector = inspect(connection)
-    return found + [line for name in tables.metadata.tables for line in _compare_names(inspector, name)]
+    return found + [line for name in metadata.tables for line in _compare_names(inspector, name)]
 
 
 def _config(connection: Connection | None) -> Config:
@@ -142,7 +143,7 @@ def _compare_names(inspector: Inspector, table: str) -> Iterable[str]:
     """Compare what Alembic does not: check constraints, and the names of keys where the database keeps them."""
     if not inspector.has_table(table):
         return
-    declared = tables.metadata.tables[table]
+    declared = metadata.tables[table]
     checks = {str(item.name) for item in declared.constraints if isinstance(item, CheckConstraint)}
     keys = {str(item.name) for item in declared.foreign_key_constraints}
     found_checks = {str(item["name"]) for item in inspector.get_check_constraints(table)}

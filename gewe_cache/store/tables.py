@@ -1,4 +1,7 @@
-"""The tables, in the design's words. ``migrations/`` makes them; a test holds that the two agree."""
+"""The tables, in the design's words. ``migrations/`` makes them; a test holds that the two agree.
+
+Their partial indexes are in ``partial_indexes.py``.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    text,
 )
 
 from gewe_cache.text import mask_key
@@ -116,13 +118,6 @@ entries = Table(
     Index("ix_gewe_cache_entries_scope_last_used_at", "scope", "last_used_at", "id"),
     Index("ix_gewe_cache_entries_scope_forwards", "scope", "forwards", "id"),
     Index("ix_gewe_cache_entries_md5", "md5"),
-    Index(
-        "ix_gewe_cache_entries_retired",
-        "uploaded_at",
-        "id",
-        sqlite_where=text("retired_at IS NOT NULL"),
-        postgresql_where=text("retired_at IS NOT NULL"),
-    ),
     sqlite_autoincrement=True,
     comment="Cached images: CDN information, where it came from and when it was uploaded.",
 )
@@ -136,12 +131,6 @@ keys = Table(
     Column("value", Text, nullable=False),
     CheckConstraint("kind IN ('url', 'md5')", name="kind"),
     Index("ix_gewe_cache_keys_entry_id", "entry_id"),
-    Index(
-        "ix_gewe_cache_keys_md5",
-        "value",
-        sqlite_where=text("kind = 'md5'"),
-        postgresql_where=text("kind = 'md5'"),
-    ),
     comment="What leads to an entry: its normalised URL, the user's md5, GeWe's md5.",
 )
 
@@ -220,15 +209,6 @@ deliveries = Table(
     CheckConstraint("state IN ('pending', 'sending', 'sent', 'refused', 'unknown')", name="state"),
     CheckConstraint("state = 'pending' OR worker IS NOT NULL", name="worker"),
     Index("ix_gewe_cache_deliveries_recipient", "broadcast_id", "to_wxid", "app_id", unique=True),
-    # A group is one chat, whichever device sends to it.
-    Index(
-        "ix_gewe_cache_deliveries_group",
-        "broadcast_id",
-        "to_wxid",
-        unique=True,
-        sqlite_where=text("is_group"),
-        postgresql_where=text("is_group"),
-    ),
     Index("ix_gewe_cache_deliveries_state", "broadcast_id", "state", "app_id", "number"),
     comment="The ledger: one recipient of a broadcast, written before its send starts and after it ends.",
 )
@@ -244,11 +224,5 @@ lanes = Table(
     Column("recent", Text, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("host", "app_id"),
     CheckConstraint("(worker IS NULL) = (expires_at IS NULL)", name="held"),
-    Index(
-        "ix_gewe_cache_lanes_worker",
-        "worker",
-        sqlite_where=text("worker IS NOT NULL"),
-        postgresql_where=text("worker IS NOT NULL"),
-    ),
     comment="A device's queue: which worker of a broadcast holds it, until when, and when it may send next.",
 )

@@ -243,11 +243,20 @@ def test_a_closed_sender_says_so_and_sends_nothing(sandbox: Sandbox, sender: Sen
     assert len(sandbox.calls) == 1
 
 
-def test_unused_senders_leave_no_trace(open_sender: OpenSender, database: Database) -> None:
-    sender = open_sender()
+def test_unused_senders_leave_no_trace(open_sender: OpenSender, tmp_path: Path) -> None:
+    sender = open_sender(database=f"sqlite:///{(tmp_path / 'unused' / 'cache.db').as_posix()}")
     assert re.match(r"(Async)?ImageSender\(", repr(sender.raw))
     sender.close()
-    assert not database.is_sqlite or not Path(str(database.url.database)).exists()
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_first_send_makes_the_file_with_its_tables(sandbox: Sandbox, open_sender: OpenSender, tmp_path: Path) -> None:
+    at = f"sqlite:///{(tmp_path / 'new' / 'cache.db').as_posix()}"
+    image = sandbox.make_image("poster.png")
+    first = open_sender(database=at).send_image(FRIEND, image)
+    assert first.image is not None
+    assert first.image.entry_id is not None
+    assert open_sender(database=at).send_image(FRIEND, image).route == "forward"
 
 
 def test_refusals_keep_the_type_of_their_error_for_both(sandbox: Sandbox, open_sender: OpenSender) -> None:

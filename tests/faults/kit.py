@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import patch
 
 import httpx
 import httpx2
 from httpx_aiohttp import HttpxAiohttpClient
 
-from gewe_cache import AsyncImageSender, ImageSender
+from gewe_cache import AsyncImageSender, DeliveryUnknown, ImageSender
 from gewe_cache.sandbox import Sandbox
 from gewe_cache.settings import Tuning
 
@@ -38,7 +41,7 @@ PATIENCE = 30.0
 SCOPE = "faults"
 DRIVERS = ("sync", "async")
 GIVEN_CLIENTS = ("sync httpx", "sync httpx2", "async httpx", "async httpx2", "async aiohttp")
-CLIENTS = ("sync own", "async own", *GIVEN_CLIENTS)
+CLIENTS = ("sync own", "async own", "async fast", *GIVEN_CLIENTS)
 _MAKERS: dict[str, Callable[..., Any]] = {
     "sync httpx": httpx.Client,
     "sync httpx2": httpx2.Client,
@@ -108,7 +111,8 @@ class AsyncDriver:
         self._thread.start()
         maker = _MAKERS.get(kind)
         self.http_client = self.run(lambda: maker(**client_options)) if maker is not None else None
-        self.sender = AsyncImageSender(http_client=self.http_client, **settings)
+        with patch.dict(os.environ, {"GEWE_CACHE_HTTP": "aiohttp"} if kind == "async fast" else {}):
+            self.sender = AsyncImageSender(http_client=self.http_client, **settings)
 
     def begin(self, to_wxid: str, image: str | Image, **options: Any) -> Future[SentImage]:
         return self.start(self.sender.send_image(to_wxid, image, **options))
@@ -146,6 +150,7 @@ class World:
     database: str
     image: str
     drivers: list[Driver] = field(default_factory=list)
+    begun: list[tuple[str, Future[SentImage]]] = field(default_factory=list)
 
     def open(self, kind: str = "sync own", **changes: Any) -> Driver:
         """Make a sender of one of ``CLIENTS``; keywords replace its settings (``client``: its client's)."""
@@ -162,20 +167,39 @@ class World:
         }
         make = SyncDriver if kind.startswith("sync") else AsyncDriver
         driver = make(kind, client_options, settings)
+        self._note_what_begins(driver)
         self.drivers.append(driver)
         return driver
 
     def close(self) -> None:
-        """Close every sender, then the sandbox, also where one of them fails."""
+        """Close every sender, then the sandbox, also where one of them fails; hold what they said of their sends."""
         self.sandbox.heal()
         try:
             while self.drivers:
                 self.drivers.pop().close()
+            self._check_what_ended()
         finally:
             for driver in self.drivers:
                 with suppress(Exception):
                     driver.close()
             self.sandbox.stop()
+
+    def _note_what_begins(self, driver: Driver) -> None:
+        begin = driver.begin
+
+        def begin_noted(to_wxid: str, image: str | Image, **options: Any) -> Future[SentImage]:
+            future = begin(to_wxid, image, **options)
+            self.begun.append((to_wxid, future))
+            return future
+
+        vars(driver)["begin"] = begin_noted
+
+    def _check_what_ended(self) -> None:
+        """Hold that nobody got more than was said to have, or to may have, been sent: none twice, none "failed"."""
+        may_have = Counter(to_wxid for to_wxid, future in self.begun if _may_have_been_sent(future))
+        delivered = Counter(delivery.to_wxid for delivery in self.sandbox.deliveries)
+        begun = {to_wxid for to_wxid, _ in self.begun}
+        assert {to_wxid: n for to_wxid, n in delivered.items() if to_wxid in begun and n > may_have[to_wxid]} == {}
 
     def calls_to(self, to_wxid: str) -> int:
         """Count the calls that arrived for a recipient."""
@@ -190,6 +214,13 @@ class World:
         delivered = [delivery.new_msg_id for delivery in self.sandbox.deliveries]
         assert {each.new_msg_id for each in sent} <= set(delivered)
         assert self.sandbox.duplicates() == []
+
+
+def _may_have_been_sent(future: Future[SentImage]) -> bool:
+    if not future.done() or future.cancelled():
+        return True
+    error = future.exception()
+    return error is None or not isinstance(error, Exception) or isinstance(error, DeliveryUnknown)
 
 
 def warnings_of(records: list[logging.LogRecord], word: str) -> list[str]:

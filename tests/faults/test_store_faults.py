@@ -138,6 +138,7 @@ def test_a_file_locked_during_find(
 def test_a_file_locked_before_its_tables_are_made(
     world: World, kind: str, lock: Spoil, caplog: pytest.LogCaptureFixture
 ) -> None:
+    spoils.file_of(world.database).unlink()
     spoils.change(world.database, "PRAGMA journal_mode = WAL", "CREATE TABLE somebody_elses (id INTEGER)")
     driver = world.open(kind)
     with lock(world.database):
@@ -251,8 +252,9 @@ def test_a_database_from_the_future_is_loud_before_anything_is_sent(
 
 
 def test_an_old_database_that_cannot_be_migrated_is_loud_before_anything_is_sent(world: World, kind: str) -> None:
-    spoils.change(world.database, "CREATE TABLE somebody_elses (id INTEGER)")
     file = spoils.file_of(world.database)
+    file.unlink()
+    spoils.change(world.database, "CREATE TABLE somebody_elses (id INTEGER)")
     driver = world.open(kind, database=f"sqlite:///file:{file.as_posix()}?mode=ro&uri=true")
     with pytest.raises(SchemaOutdated, match="Run: gewe-cache db upgrade --database"):
         send(driver, "wxid_1", world.image)

@@ -110,6 +110,7 @@ def test_locked_while_the_entry_is_saved(world: SqliteWorld, kind: str, caplog: 
 
 
 def test_locked_while_it_is_migrated(world: SqliteWorld, kind: str) -> None:
+    world.file.unlink()
     world.execute("CREATE TABLE another (id INTEGER)")
     driver = world.open(kind, _tuning=ASKING)
     with world.locked():

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from gewe_cache.errors import StoreError
 from gewe_cache.store import migrate, schema, scripts, tables
 from gewe_cache.store.engine import open_database
+from gewe_cache.store.partial_indexes import metadata
 from tests.store import histories
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def test_the_migrations_make_the_tables_of_the_package(migrated_database: Databa
 def test_the_migrations_make_exactly_what_create_all_makes(migrated_database: Database) -> None:
     migrated = _truth(migrated_database.reader)
     migrate.downgrade(migrated_database, "base")
-    tables.metadata.create_all(migrated_database.writer)
+    metadata.create_all(migrated_database.writer)
     assert migrated == _truth(migrated_database.reader)
 
 

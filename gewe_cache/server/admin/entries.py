@@ -227,10 +227,9 @@ def _sort(name: str) -> Sort:
 def _images_of(entry: ListedEntry) -> list[Image]:
     """Give the names of an entry's image; a row may hold what no send would accept."""
     images = []
-    with suppress(InvalidImage):
-        images.append(Image(url=entry.url))
-    with suppress(InvalidImage):
-        images.append(Image(md5=entry.md5))
+    for url, md5 in ((entry.url, None), (None, entry.md5)):
+        with suppress(InvalidImage):
+            images.append(Image(url=url, md5=md5))
     return images
 
 

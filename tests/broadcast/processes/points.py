@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gewe_cache.broadcast import run
 from gewe_cache.broadcast.writer import LedgerWriter
-from gewe_cache.gewe import transport
+from gewe_cache.gewe import calling, transport
 from gewe_cache.sending import calls, flow
 from gewe_cache.store.ledger import Turn
 
@@ -113,7 +113,7 @@ def _watch_sends(trap: Trap) -> None:
 
 
 def _watch_the_wire(trap: Trap) -> None:
-    guarding = transport._guarding_async
+    guarding = calling.guarding_async
 
     def watched(guard: transport.Guard) -> Callable[[str, Any], Awaitable[None]]:
         trace = guarding(guard)
@@ -126,4 +126,4 @@ def _watch_the_wire(trap: Trap) -> None:
 
         return traced
 
-    transport._guarding_async = watched
+    calling.guarding_async = watched

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gewe_cache import ImageSender, Pace
 from gewe_cache.broadcast.clock import Clock
-from gewe_cache.broadcast.run import Limits, Run
+from gewe_cache.broadcast.run import Limits, Listener, Run
 from gewe_cache.broadcast.service import broadcasts_of
 from gewe_cache.settings import Tuning
 from tests.broadcast.processes.points import Trap, watch
@@ -99,7 +99,7 @@ class Worker(logging.Handler):
                 found = opened.check_resumable(broadcast_id)
                 if resend_unknown:
                     opened.resend_unknown(broadcast_id)
-                return self.sender._work(opened, found, Pace.every(pause), None)
+                return self.sender._work(opened, found, Pace.every(pause), Listener())
 
             return _outcome(resumed)
 

@@ -1,0 +1,72 @@
+"""How the public senders begin a broadcast, or go on with one."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
+from gewe_cache.broadcast.recipients import from_items
+from gewe_cache.broadcast.run import Listener
+from gewe_cache.broadcast.service import broadcasts_of
+from gewe_cache.image import as_image
+from gewe_cache.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gewe_cache.broadcast.senders import OnDelivery, To
+    from gewe_cache.broadcast.service import Broadcasts
+    from gewe_cache.image import Image
+    from gewe_cache.store.broadcasts import Broadcast
+
+__all__ = ["begin", "broadcasts_of", "find", "listener"]
+
+_log = Log("gewe_cache.broadcast")
+
+
+def begin(
+    opened: Broadcasts,
+    image: str | Image,
+    recipients: Iterable[To],
+    app_id: str | None,
+    pace: Pace | None,
+    *,
+    again: bool,
+) -> Broadcast:
+    """Write a broadcast down and open it; see ``ImageSender.broadcast``."""
+    device = app_id if app_id is not None else opened.core.settings.app_id
+    if isinstance(recipients, str):
+        msg = "recipients: pass a list of wxids, not one string. Nothing was sent."
+        raise TypeError(msg)
+    plan = opened.prepare(as_image(image), from_items(recipients, device), pace or Pace.gewe())
+    opened.open(plan, again=again)
+    _log.log(
+        logging.INFO,
+        "broadcast %s: %s recipients, %s devices, at least %s",
+        plan.broadcast_id,
+        plan.recipients,
+        len(plan.shares),
+        plan.duration,
+    )
+    if plan.busy_devices:
+        _log.warning(
+            "broadcast %s: %s devices have over %s recipients; GeWe advises at most about so many in half an hour",
+            plan.broadcast_id,
+            len(plan.busy_devices),
+            MANY_IN_HALF_AN_HOUR,
+        )
+    return opened.find(plan.broadcast_id)
+
+
+def find(opened: Broadcasts, broadcast_id: int, image: Image | None, *, resend_unknown: bool) -> Broadcast:
+    """Find a broadcast to go on with; see ``ImageSender.resume_broadcast``."""
+    found = opened.check_resumable(broadcast_id, image)
+    if resend_unknown:
+        opened.resend_unknown(broadcast_id)
+    return found
+
+
+def listener(on_delivery: OnDelivery | None) -> Listener:
+    """Give a listener that calls this, where there is one to call."""
+    return Listener() if on_delivery is None else Listener(on_delivery=on_delivery)

@@ -1,0 +1,117 @@
+"""What every way of posting a call has in common: its limits, the guard before its first byte, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
+from gewe_cache.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Posted = Reply | Unreached | Unknown
+Guard = Callable[[], None]
+
+KEEP_ALIVE = 4.0
+"""Seconds; shorter than that of usual servers: a connection that the server closes at the very moment of a send
+makes its outcome unknown."""
+
+_CONNECT_SHARE = 0.4
+_MAX_CONNECT_SECONDS = 10.0
+_DECODED_AT_ONCE = 1024
+_HTTP_MODULES = frozenset({"httpx", "httpx2", "httpcore"})
+_BEFORE_THE_CALL = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "InvalidURL",
+    }
+)
+# httpx-aiohttp calls a connection that was lost under way a ConnectTimeout too: there, aiohttp's own error tells.
+_BEFORE_THE_CALL_OF_AIOHTTP = frozenset(
+    {"ClientConnectorError", "ConnectionTimeoutError", "ClientHttpProxyError", "InvalidURL"}
+)
+# As httpcore tells it to a request's "trace" extension.
+_BEFORE_THE_FIRST_BYTE = "send_request_headers.started"
+
+
+def connect_seconds(timeout: float) -> float:
+    """Give the share of a call's seconds that a connection may take, so that another may be tried."""
+    return min(_MAX_CONNECT_SECONDS, timeout * _CONNECT_SHARE)
+
+
+def time_limits(timeout: float) -> dict[str, Any]:
+    """Give httpx's limits of one call of ``timeout`` seconds."""
+    connect = connect_seconds(timeout)
+    return {"timeout": {"connect": connect, "pool": connect, "read": timeout, "write": timeout}}
+
+
+def guarding(guard: Guard) -> Callable[[str, Any], None]:
+    """Make the trace of a call that is given up where the guard says so: connecting may have taken a while."""
+
+    def trace(event: str, _info: object) -> None:
+        if event.endswith(_BEFORE_THE_FIRST_BYTE):
+            guard()
+
+    return trace
+
+
+def guarding_async(guard: Guard) -> Callable[[str, Any], Awaitable[None]]:
+    """Make such a trace for the async side."""
+    trace = guarding(guard)
+
+    async def trace_async(event: str, info: object) -> None:
+        trace(event, info)
+
+    return trace_async
+
+
+def reply_of(status: int, headers: list[tuple[bytes, bytes]], raw: bytes) -> Reply:
+    """Make a reply of an answer's bytes; they are decoded where a server compresses though nobody had asked it to.
+
+    Raises:
+        httpx.DecodingError: they are not what the headers say.
+    """
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    if "content-encoding" not in named:
+        return Reply(status, raw, named)
+    pieces = (raw[at : at + _DECODED_AT_ONCE] for at in range(0, len(raw), _DECODED_AT_ONCE))
+    return Reply(status, whole(httpx.Response(status, headers=headers, content=pieces).iter_bytes()), named)
+
+
+def whole(chunks: Iterable[bytes]) -> bytes | None:
+    """Put a body together; None where it is longer than ``MAX_ANSWER_BYTES``."""
+    received = bytearray()
+    for chunk in chunks:
+        received += chunk
+        if len(received) > MAX_ANSWER_BYTES:
+            return None
+    return bytes(received)
+
+
+def outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:
+    """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words."""
+    reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+    if _is_before_the_call(error):
+        return Unreached(reason)
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return Unknown(f"no whole answer within {timeout:g} s")
+    return Unknown(reason)
+
+
+def _is_before_the_call(error: Exception) -> bool:
+    of_aiohttp = next((each for each in (error, error.__cause__) if _comes_from(type(each), {"aiohttp"})), None)
+    if of_aiohttp is not None:
+        return any(kind.__name__ in _BEFORE_THE_CALL_OF_AIOHTTP for kind in type(of_aiohttp).__mro__)
+    return any(kind.__name__ in _BEFORE_THE_CALL and _comes_from(kind, _HTTP_MODULES) for kind in type(error).__mro__)
+
+
+def _comes_from(kind: type, packages: Collection[str]) -> bool:
+    return kind.__module__.partition(".")[0] in packages
