@@ -190,7 +190,10 @@ def test_the_signatures_are_the_designs(kind: type[ImageSender | AsyncImageSende
     assert shape(kind.stats) == "()"
     broadcast = "(image, recipients, *, app_id=None, pace=None, again=False, on_delivery=None)"
     assert shape(kind.broadcast) == broadcast
-    assert shape(kind.resume_broadcast) == "(broadcast_id, *, pace=None, resend_unknown=False, on_delivery=None)"
+    assert (
+        shape(kind.resume_broadcast)
+        == "(broadcast_id, *, pace=None, resend_unknown=False, on_delivery=None, image=None)"
+    )
     assert kind(TOKEN)._settings.ttl == timedelta(days=3)
 
 

@@ -43,12 +43,12 @@ def _first_sends_of_two_threads(sender: ImageSender, urls: list[str]) -> list[st
     pool, made, second = ThreadPoolExecutor(1), [0], list[Future[str]]()
     make = Core.make
 
-    def make_slowly(settings: Settings) -> Core:
+    def make_slowly(settings: Settings, **more: Any) -> Core:
         made[0] += 1
         if not second:
             second.append(pool.submit(_send, sender, "wxid_child_1", urls[1]))
             wait(second, timeout=0.5)
-        return make(settings)
+        return make(settings, **more)
 
     with mock.patch.object(Core, "make", make_slowly):
         routes = [_send(sender, "wxid_child_0", urls[0])]
