@@ -2,7 +2,8 @@
 
 A page is read along one index, whatever the size of the table: the cursor is the last row's place in it.
 Where an md5 is given, its few entries are looked up first and sorted afterwards; the same goes for retired
-entries, which have an index of their own, in any order but that of their uploads.
+entries, which have an index of their own, in any order but that of their uploads. A part of a URL has no index:
+SQLite then reads the table from its beginning to its end, which is quicker than to fetch each row by an index.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gewe_cache.text import mask_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Column, Connection, Row, Select
+    from sqlalchemy import Connection, Row, Select
 
     from gewe_cache.image import Image
 
@@ -179,7 +180,7 @@ def find_places(connection: Connection, filters: Filters, after: Place | None, l
     """Give where the entries that are meant stand, oldest upload first."""
     statement = select(entries.c.uploaded_at, entries.c.id).where(*conditions(connection, filters))
     if after is not None:
-        statement = statement.where(_is_beyond("uploaded_at", after, descending=False))
+        statement = statement.where(_is_beyond(entries.c.uploaded_at, after, descending=False))
     rows = connection.execute(statement.order_by(entries.c.uploaded_at, entries.c.id).limit(limit))
     return [Place(row.uploaded_at, row.id) for row in rows]
 
@@ -227,13 +228,15 @@ def scopes_of_entries(connection: Connection) -> Iterator[str]:
         scope = connection.scalar(select(func.min(entries.c.scope)).where(entries.c.scope > scope))
 
 
-def conditions(connection: Connection, filters: Filters, sort: Sort = "uploaded_at") -> list[ColumnElement[bool]]:
-    """Give the filters as SQL, written so that SQLite reads along the index that sorts."""
+def conditions(
+    connection: Connection, filters: Filters, sort: Sort | None = "uploaded_at"
+) -> list[ColumnElement[bool]]:
+    """Give the filters as SQL, written so that SQLite reads along the index that sorts; None: along none."""
     found: list[ColumnElement[bool]] = []
     if filters.md5 is not None:
         found.append(entries.c.id.in_(_ids_of_md5(filters.md5)))
     if filters.scope is not None:
-        found.append(_scope(connection, filters) == filters.scope)
+        found.append(_scope(connection, filters, sort) == filters.scope)
     if filters.state is not None:
         found.extend(_state(_uploaded_at(connection, filters, sort), filters))
     if filters.state == "fresh" and sort == "last_used_at":  # implied, and spares a walk past all that are not
@@ -264,16 +267,23 @@ def listed_entry(row: Row[Any], filters: Filters) -> ListedEntry:
 
 
 def _page(connection: Connection, query: ListQuery) -> Select[Any]:
-    column: Column[Any] = entries.c[query.sort]
-    statement = select(entries).where(*conditions(connection, query.filters, query.sort))
+    column: ColumnElement[Any] = entries.c[query.sort]
+    is_scan = _is_scan(query.filters)
+    if is_scan:
+        column = _hidden(connection, column)
+    statement = select(entries).where(*conditions(connection, query.filters, None if is_scan else query.sort))
     if query.after is not None:
-        statement = statement.where(_is_beyond(query.sort, _read_token(query), descending=query.descending))
+        statement = statement.where(_is_beyond(column, _read_token(query), descending=query.descending))
     order = (column.desc(), entries.c.id.desc()) if query.descending else (column.asc(), entries.c.id.asc())
     return statement.order_by(*order).limit(query.limit + 1)
 
 
-def _is_beyond(sort: Sort, place: Place, *, descending: bool) -> ColumnElement[bool]:
-    column: Column[Any] = entries.c[sort]
+def _is_scan(filters: Filters) -> bool:
+    """Tell of a page for which every row has to be looked at."""
+    return filters.url_part is not None and filters.md5 is None and filters.state != "retired"
+
+
+def _is_beyond(column: ColumnElement[Any], place: Place, *, descending: bool) -> ColumnElement[bool]:
     here = tuple_(column, entries.c.id)
     there = tuple_(literal(place.value, column.type), literal(place.id, entries.c.id.type))
     return here < there if descending else here > there
@@ -293,17 +303,17 @@ def _state_of(uploaded_at: datetime, retired_at: datetime | None, filters: Filte
     return "fresh" if is_fresh else "expired"
 
 
-def _scope(connection: Connection, filters: Filters) -> ColumnElement[str]:
-    by_other_index = filters.md5 is not None or filters.state == "retired"
+def _scope(connection: Connection, filters: Filters, sort: Sort | None) -> ColumnElement[str]:
+    by_other_index = filters.md5 is not None or filters.state == "retired" or sort is None
     return _hidden(connection, entries.c.scope) if by_other_index else entries.c.scope
 
 
-def _uploaded_at(connection: Connection, filters: Filters, sort: Sort) -> ColumnElement[datetime]:
+def _uploaded_at(connection: Connection, filters: Filters, sort: Sort | None) -> ColumnElement[datetime]:
     by_other_index = filters.md5 is not None or (sort != "uploaded_at" and filters.state != "retired")
     return _hidden(connection, entries.c.uploaded_at) if by_other_index else entries.c.uploaded_at
 
 
-def _hidden(connection: Connection, column: Column[Any]) -> ColumnElement[Any]:
+def _hidden(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Keep SQLite from searching by this column: it would have to sort what it finds. PostgreSQL has statistics."""
     if connection.dialect.name != "sqlite":
         return column

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from gewe_cache.sandbox import Sandbox
 from gewe_cache.store import migrate
 from gewe_cache.store.engine import open_database
+from tests.server.admin_operator import PASSWORD, PREFIX
 from tests.server.kit import World
-from tests.server.operator import PASSWORD, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 from gewe_cache.server.admin.attempts import MOST_OF_ONE
 from gewe_cache.server.admin.guard import COOKIE
 from gewe_cache.server.admin.sessions import Sessions
+from tests.server.admin_operator import PASSWORD, PREFIX, Operator
 from tests.server.kit import LIMITS, Wire
-from tests.server.operator import PASSWORD, PREFIX, Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

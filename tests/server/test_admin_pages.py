@@ -15,8 +15,8 @@ from gewe_cache.store import migrate
 from gewe_cache.store.engine import open_database
 from gewe_cache.store.listing import SORTS
 from tests.faults.kit import until
+from tests.server.admin_operator import PASSWORD, PREFIX, Operator, text_of
 from tests.server.admin_rows import HOSTILE, add_broadcast, hold_lane
-from tests.server.operator import PASSWORD, PREFIX, Operator, text_of
 from tests.store.rows import AES_KEY, add_entry, add_usage, keys_by_value, retire, scopes_by_id
 
 if TYPE_CHECKING:
