@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import SimpleNamespace
 
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
 
 class _Guarded:
     """A call that may not be written any more once its guard has raised."""
@@ -40,6 +43,26 @@ class _Guarded:
             self.stopped_by = error
             msg = "stopped before its first byte"
             raise ConnectionAbortedError(msg) from error
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Gives no connection on which something came unasked, which the next call would read as its own answer."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own limits
+    ) -> Connection:
+        """Give a connection on which nothing waits to be read; one that never comes counts as not reached."""
+        connection = await super().connect(req, traces, timeout)
+        if _is_clean(connection):
+            return connection
+        async with asyncio.timeout(timeout.connect):
+            while not _is_clean(connection):
+                connection.close()
+                connection = await super().connect(req, traces, timeout)
+        return connection
 
 
 class AiohttpCalls:
@@ -94,7 +117,7 @@ class AiohttpCalls:
             trace.on_request_headers_sent.append(_check)
             trace.on_request_chunk_sent.append(_check)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=_Connector(
                     limit=0, keepalive_timeout=KEEP_ALIVE, ssl=ssl_context(), resolver=aiohttp.ThreadedResolver()
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -103,6 +126,10 @@ class AiohttpCalls:
                 trace_configs=[trace],
             )
         return self._session
+
+
+def _is_clean(connection: Connection) -> bool:
+    return connection.protocol is None or not connection.protocol.should_close
 
 
 async def _check(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
