@@ -60,7 +60,12 @@ TokenHeaderOption = Annotated[
 ]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--timeout", help="Seconds a call. Default: 120 an upload, 30 a forward.", show_default=False),
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Seconds a call. Default: 120 an upload, 30 a forward.",
+        show_default=False,
+    ),
 ]
 TokenFileOption = Annotated[
     str | None,
