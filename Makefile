@@ -13,13 +13,13 @@ endif
 demo: $(VENV)/.demo-ready  ## watch an image be uploaded once and forwarded from then on
 	$(BIN)/gewe-cache demo
 
-test: $(VENV)/.test-ready clients  ## the whole suite, on SQLite and on a real PostgreSQL
+test: $(VENV)/.test-ready clients  ## the test suite, on SQLite and on a real PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 browser: $(VENV)/.test-ready  ## the admin page in a real Chromium, which is not installed by this
 	$(BIN)/python -m pytest tests/browser
 
-check: lint format types imports test  ## everything that CI holds
+check: lint format types imports test  ## lint, format, types, imports and tests; .ci/run holds more
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

@@ -86,26 +86,36 @@ def measure(scale: Scale, results: Results) -> None:
     """Measure one lane, then what the process bears at ten."""
     with ExitStack() as stack:
         gewe = stack.enter_context(instant.running())
-        proxy = stack.enter_context(running(gewe.origin, stack.enter_context(databases.sqlite())))
+        proxies = {
+            http: stack.enter_context(running(gewe.origin, stack.enter_context(databases.sqlite()), http))
+            for http in _A_CORE
+        }
+        proxy = proxies["httpcore"]
         client = stack.enter_context(httpx.Client())
         forward = sends.forward_body(sends.APP_ID, gewe.base_url)
         direct = partial(_post, client, f"{gewe.base_url}/message/forwardImage", forward)
-        through = partial(_post, client, f"{proxy.base_url}/message/postImage", _upload_body(sends.APP_ID))
         passed = partial(_post, client, f"{proxy.base_url}/message/forwardImage", forward)
         contenders = {
             _DIRECT: repeat(direct, scale.sends),
-            _THROUGH: repeat(through, scale.sends),
+            **{f"{_THROUGH}, calls by {http}": _through(client, each, scale) for http, each in proxies.items()},
             _PASSED: repeat(passed, scale.sends),
         }
         seconds = alternate(contenders, scale.rounds)
         figure = partial(Figure.of, GROUP, against=_DIRECT)
-        results.figures.append(figure(f"{_THROUGH}, @1", ratios(seconds[_THROUGH], seconds[_DIRECT]), target=_TARGET))
-        results.figures.append(figure(f"{_PASSED}, @1", ratios(seconds[_PASSED], seconds[_DIRECT])))
+        for name in contenders:
+            if name != _DIRECT:
+                target = None if name == _PASSED else _TARGET
+                results.figures.append(figure(f"{name}, @1", ratios(seconds[name], seconds[_DIRECT]), target=target))
     for http in _A_CORE:
         with ExitStack() as stack:
             gewe = stack.enter_context(instant.running())
             proxy = stack.enter_context(running(gewe.origin, stack.enter_context(databases.sqlite()), http))
             results.figures.append(_sends_a_core(stack, scale, proxy, http))
+
+
+def _through(client: httpx.Client, proxy: Proxy, scale: Scale) -> Contender:
+    post = partial(_post, client, f"{proxy.base_url}/message/postImage", _upload_body(sends.APP_ID))
+    return repeat(post, scale.sends)
 
 
 def _sends_a_core(stack: ExitStack, scale: Scale, proxy: Proxy, http: str) -> Figure:

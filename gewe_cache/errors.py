@@ -123,9 +123,9 @@ class GeweUnreachable(GeweCacheError):
 
 
 class PublishFailed(GeweUnreachable):
-    """The function passed as ``publish=`` failed, or gave no usable URL. Nothing was sent.
+    """The function passed as ``publish=`` failed. Nothing was sent.
 
-    What the function raised is its ``__cause__``.
+    What the function raised is its ``__cause__``. Where it returns no usable URL, ``InvalidImage`` is raised.
     """
 
 

@@ -23,6 +23,7 @@ MAX_SIDE = 2**31 - 1
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_WHITE_SPACE = re.compile(r"\s")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -238,7 +239,7 @@ def _address_problem(url: str) -> str | None:
         return "it cannot be parsed"
     if parts.scheme not in {"http", "https"}:
         return "it does not begin with http:// or https://"
-    if not host or "\\" in parts.netloc or any(character.isspace() for character in parts.netloc):
+    if not host or "\\" in parts.netloc or _WHITE_SPACE.search(parts.netloc):
         return "it names no valid host"
     if "@" in parts.netloc:
         return "it carries credentials, which would be kept in the database"

@@ -75,11 +75,7 @@ def normalise_url(url: str, ignore_query: frozenset[str] = frozenset()) -> str:
     """
     parts = urlsplit(url)
     path = _uniform_escapes(parts.path) or "/"
-    query = "&".join(
-        _uniform_escapes(pair)
-        for pair in parts.query.split("&")
-        if unquote_plus(pair.split("=", 1)[0]) not in ignore_query
-    )
+    query = _uniform_query(parts.query, ignore_query) if parts.query else ""
     return f"{parts.scheme}://{_host_and_port(parts)}{path}{'?' if query else ''}{query}"
 
 
@@ -95,11 +91,17 @@ def _key_of_url(scope: str, url: str, ignore_query: frozenset[str]) -> Key:
 
 
 def _host_and_port(parts: SplitResult) -> str:
-    host = parts.hostname or ""
+    host, port = parts.hostname or "", parts.port
     bracketed = f"[{host}]" if ":" in host else host
-    if parts.port is None or parts.port == _DEFAULT_PORTS.get(parts.scheme):
+    if port is None or port == _DEFAULT_PORTS.get(parts.scheme):
         return bracketed
-    return f"{bracketed}:{parts.port}"
+    return f"{bracketed}:{port}"
+
+
+def _uniform_query(query: str, ignore_query: frozenset[str]) -> str:
+    return "&".join(
+        _uniform_escapes(pair) for pair in query.split("&") if unquote_plus(pair.split("=", 1)[0]) not in ignore_query
+    )
 
 
 def _uniform_escapes(text: str) -> str:

@@ -51,7 +51,8 @@ class ImageSender(sender.ImageSender):
             on_delivery: called after each try, once its outcome is written down.
 
         Raises:
-            ValueError: recipients or an argument are unusable; nothing was sent.
+            ValueError, TypeError: recipients or an argument are unusable; nothing was sent.
+            RuntimeError: the sender is closed, or an event loop runs in this thread; nothing was sent.
             AlreadyBroadcast: the image went, or is going, to some of them; nothing was sent.
             ImageRefused, InvalidImage, PublishFailed: the image cannot be used, or not be made reachable for GeWe;
                 what is left stays pending.
@@ -59,6 +60,7 @@ class ImageSender(sender.ImageSender):
         """
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
+        start.check_no_loop()
         with start.broadcasts_of(self._live()) as opened:
             found = start.begin(opened, image, recipients, app_id, pace, again=again)
             return self._work(opened, found, pace, start.listener(on_delivery), as_image(image))
@@ -85,10 +87,11 @@ class ImageSender(sender.ImageSender):
 
         Raises:
             ValueError: there is none of that id, it is cancelled, or was begun with another base URL, scope or image.
-            ImageRefused, InvalidImage, PublishFailed, StoreError: as for ``broadcast``.
+            ImageRefused, InvalidImage, PublishFailed, RuntimeError, StoreError: as for ``broadcast``.
         """
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
+        start.check_no_loop()
         with start.broadcasts_of(self._live()) as opened:
             found = start.find(opened, broadcast_id, image, resend_unknown=resend_unknown)
             return self._work(opened, found, pace, start.listener(on_delivery), image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,26 @@ if TYPE_CHECKING:
     from gewe_cache.image import Image
     from gewe_cache.store.broadcasts import Broadcast
 
-__all__ = ["begin", "broadcasts_of", "find", "listener"]
+__all__ = ["begin", "broadcasts_of", "check_no_loop", "find", "listener"]
 
 _log = Log("gewe_cache.broadcast")
+
+
+def check_no_loop() -> None:
+    """See, before anything is written down, that a loop of our own can run in this thread.
+
+    Raises:
+        RuntimeError: another one runs.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    msg = (
+        "An event loop runs in this thread already. Nothing was sent. Use AsyncImageSender, or call this in a thread: "
+        "await asyncio.to_thread(…)."
+    )
+    raise RuntimeError(msg)
 
 
 def begin(

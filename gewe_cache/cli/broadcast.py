@@ -90,7 +90,13 @@ def list_(
 def show(
     broadcast_id: IdArgument,
     state: Annotated[
-        DeliveryState | None, typer.Option("--state", help="List all deliveries in this state.", show_default=False)
+        DeliveryState | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help=f"List all deliveries in this state: {', '.join(DeliveryState)}.",
+            show_default=False,
+        ),
     ] = None,
     database: DatabaseOption = None,
     *,
@@ -135,7 +141,13 @@ def export(
         Path | None, typer.Option("--output", "-o", help="The file to write. Default: standard output.")
     ] = None,
     state: Annotated[
-        DeliveryState | None, typer.Option("--state", help="Deliveries in this state alone.", show_default=False)
+        DeliveryState | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help=f"Deliveries in this state alone: {', '.join(DeliveryState)}.",
+            show_default=False,
+        ),
     ] = None,
     database: DatabaseOption = None,
 ) -> None:

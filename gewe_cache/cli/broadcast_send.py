@@ -28,12 +28,14 @@ from gewe_cache.cli.inputs import (
     DatabaseOption,
     IgnoreQueryOption,
     JsonOption,
+    Md5Option,
     SenderScopeOption,
     ServerOption,
     TimeoutOption,
     TokenFileOption,
     TokenHeaderOption,
     TtlOption,
+    UrlOption,
     YesOption,
     read_ignored,
     read_image,
@@ -84,15 +86,11 @@ def start(  # noqa: PLR0913, PLR0917 - one argument an option
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="FILE", help="One wxid a line, or a CSV whose header names wxid and app_id; - for stdin."
+            "--to", metavar="FILE", help="One wxid a line, or a CSV whose header names wxid (and app_id); - for stdin."
         ),
     ],
-    url: Annotated[
-        str | None, typer.Option("--url", help="Where GeWe can fetch the file, if it must be uploaded.")
-    ] = None,
-    md5: Annotated[
-        str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
-    ] = None,
+    url: UrlOption = None,
+    md5: Md5Option = None,
     server: ServerOption = None,
     app_id: AppIdOption = None,
     pace: PaceOption = None,

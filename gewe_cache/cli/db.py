@@ -43,7 +43,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 @app.command()
 def upgrade(
-    revision: Annotated[str, typer.Argument(help="A revision's id, or head.")] = "head",
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="A revision's id, or head.")] = "head",
     database: DatabaseOption = None,
 ) -> None:
     """Create or migrate the tables. Safe to run again, and by many at once."""
@@ -56,7 +56,7 @@ def upgrade(
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="A revision's id, or base for none.")],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="A revision's id, or base for none.")],
     database: DatabaseOption = None,
     *,
     yes: YesOption = False,
@@ -75,7 +75,7 @@ def downgrade(
 
 @app.command()
 def stamp(
-    revision: Annotated[str, typer.Argument(help="A revision's id, head, or base.")],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="A revision's id, head, or base.")],
     database: DatabaseOption = None,
 ) -> None:
     """Write a revision into the database without migrating it. A repair tool: run check after it."""

@@ -52,6 +52,10 @@ IgnoreQueryOption = Annotated[
     list[str] | None,
     typer.Option("--ignore-query", metavar="NAME", help="A query parameter left out of the image's key; repeatable."),
 ]
+UrlOption = Annotated[str | None, typer.Option("--url", help="Where GeWe can fetch the file, if it must be uploaded.")]
+Md5Option = Annotated[
+    str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
+]
 AppIdOption = Annotated[
     str | None, typer.Option("--app-id", help="The device to send from. Default: GEWE_APP_ID.", show_default=False)
 ]
@@ -60,7 +64,12 @@ TokenHeaderOption = Annotated[
 ]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--timeout", help="Seconds a call. Default: 120 an upload, 30 a forward.", show_default=False),
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Seconds a call. Default: 120 an upload, 30 a forward.",
+        show_default=False,
+    ),
 ]
 TokenFileOption = Annotated[
     str | None,
@@ -80,8 +89,6 @@ BaseUrlOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 ServerOption = Annotated[
     str | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,6 +25,8 @@ from gewe_cache.cli.output import (
 )
 
 PROGRAM: Final = "gewe-cache"
+
+_SINGLE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")  # of a docstring: the terminal has a width of its own
 
 _OF_EXTRAS = frozenset({"PIL", "babel", "itsdangerous", "prometheus_client", "starlette", "starlette_admin", "uvicorn"})
 
@@ -157,6 +160,8 @@ def _load(name: str, place: Place) -> Any:  # noqa: ANN401 - typer's own, moved 
         alone.command(name)(found)
         command = typer.main.get_command(alone)
     command.name = name
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _SINGLE_BREAK.sub(" ", each.help or "")
     return command
 
 

@@ -113,7 +113,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def console() -> Console:
-    """Give a console on the present standard output; user data goes through ``escaped`` first."""
+    """Give a console on the present standard output; what comes from outside goes in as ``Text``, never as markup."""
     from rich.console import Console  # noqa: PLC0415 - slow, and not needed for JSON
 
     found = Console(highlight=False, emoji=False)
@@ -151,13 +151,6 @@ def make_output_safe() -> None:
 def printable(text: object, limit: int | None = 300) -> str:
     """Give text without control characters, bidirectional overrides or line breaks."""
     return one_line(text, limit if limit is not None else max(len(str(text)), 1))
-
-
-def escaped(text: object, limit: int | None = 300) -> str:
-    """Give text from outside as it can go into rich's markup."""
-    from rich.markup import escape  # noqa: PLC0415 - slow, and not needed for JSON
-
-    return escape(printable(text, limit))
 
 
 def human_time(moment: datetime | None) -> str:

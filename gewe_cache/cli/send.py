@@ -16,12 +16,14 @@ from gewe_cache.cli.inputs import (
     DatabaseOption,
     IgnoreQueryOption,
     JsonOption,
+    Md5Option,
     SenderScopeOption,
     ServerOption,
     TimeoutOption,
     TokenFileOption,
     TokenHeaderOption,
     TtlOption,
+    UrlOption,
     read_ignored,
     read_image,
     read_server,
@@ -60,12 +62,8 @@ _FROM_BEST_TO_WORST = (EXIT_OK, EXIT_FAILURE, EXIT_UNREACHED, EXIT_REFUSED, EXIT
 def send(  # noqa: PLR0913, PLR0917 - one argument an option
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A URL, the path of a local file, or an md5.")],
     to: Annotated[list[str], typer.Argument(metavar="TO...", help="Friends (wxid_…) and groups (…@chatroom).")],
-    url: Annotated[
-        str | None, typer.Option("--url", help="Where GeWe can fetch the file, if it must be uploaded.")
-    ] = None,
-    md5: Annotated[
-        str | None, typer.Option("--md5", help="The md5 of what is at the URL; it decides which entry is found.")
-    ] = None,
+    url: UrlOption = None,
+    md5: Md5Option = None,
     server: ServerOption = None,
     app_id: AppIdOption = None,
     token_file: TokenFileOption = None,

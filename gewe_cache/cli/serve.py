@@ -49,7 +49,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
         str, typer.Option("--host", help="The address to listen on. Whoever reaches it can send with a token.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="The port to listen on; 0 takes a free one.")
+        int,
+        typer.Option("--port", min=0, max=65_535, metavar="PORT", help="The port to listen on; 0 takes a free one."),
     ] = _DEFAULT_PORT,
     public_url: Annotated[
         str | None,
@@ -66,7 +67,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", help="Seconds a call to GeWe. Default: 120 an upload, 30 a forward.", show_default=False
+            "--timeout",
+            metavar="SECONDS",
+            help="Seconds a call to GeWe. Default: 120 an upload, 30 a forward.",
+            show_default=False,
         ),
     ] = None,
     ignore_query: IgnoreQueryOption = None,
@@ -80,20 +84,35 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
     ] = None,
     pass_timeout: Annotated[
         float,
-        typer.Option("--pass-timeout", min=0.1, max=86_400, help="Seconds for the answer to what is passed on."),
+        typer.Option(
+            "--pass-timeout",
+            min=0.1,
+            max=86_400,
+            metavar="SECONDS",
+            help="Seconds for the answer to what is passed on.",
+        ),
     ] = 120.0,
     client_timeout: Annotated[
         float,
-        typer.Option("--client-timeout", min=0.1, max=86_400, help="Seconds a client may take to say what it wants."),
+        typer.Option(
+            "--client-timeout",
+            min=0.1,
+            max=86_400,
+            metavar="SECONDS",
+            help="Seconds a client may take to say what it wants.",
+        ),
     ] = _LIMITS.client_seconds,
     max_body: Annotated[
         int, typer.Option("--max-body", min=1, metavar="BYTES", help="The longest request body that is taken.")
     ] = _LIMITS.body_bytes,
     max_connections: Annotated[
-        int, typer.Option("--max-connections", min=1, help="Clients connected at once.")
+        int, typer.Option("--max-connections", min=1, metavar="COUNT", help="Clients connected at once.")
     ] = _LIMITS.connections,
     grace: Annotated[
-        float, typer.Option("--grace", min=0, max=86_400, help="Seconds that the end waits for sends under way.")
+        float,
+        typer.Option(
+            "--grace", min=0, max=86_400, metavar="SECONDS", help="Seconds that the end waits for sends under way."
+        ),
     ] = _LIMITS.grace_seconds,
     admin_password_file: Annotated[
         str | None,
@@ -115,14 +134,14 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
         ),
     ] = None,
     *,
-    access_log: Annotated[
-        bool, typer.Option("--access-log/--no-access-log", help="Write a JSON line a request to stdout.")
-    ] = True,
+    no_access_log: Annotated[
+        bool, typer.Option("--no-access-log", help="Do not write a JSON line a request to stdout.")
+    ] = False,
 ) -> None:
     """Run a caching proxy before GeWe: for bots in any language, whose base URL is all that changes.
 
-    POST …/message/postImage is uploaded once and forwarded from then on; all else is passed on unchanged. Ctrl-C
-    and SIGTERM end it: sends under way are finished.
+    POST …/message/postImage is uploaded once and forwarded from then on; all else is passed on unchanged. The
+    admin page is at /_gewe-cache/. Ctrl-C and SIGTERM end it: sends under way are finished.
     """
     with errors_as_exit_codes():
         password = read_admin_password(admin_password_file)
@@ -150,7 +169,15 @@ def serve(  # noqa: PLR0913, PLR0917 - one argument an option
         with Interrupts() as interrupts, _warnings_to(problems):
             try:
                 asyncio.run(
-                    _run(settings, host, port, lines, interrupts, access_log=access_log, says_password=not password)
+                    _run(
+                        settings,
+                        host,
+                        port,
+                        lines,
+                        interrupts,
+                        access_log=not no_access_log,
+                        says_password=not password,
+                    )
                 )
             finally:
                 lines.close()

@@ -23,7 +23,6 @@ from gewe_cache.gewe.clients import (
     GivenClientCalls,
     SmallClientsCalls,
 )
-from gewe_cache.gewe.connections import AsyncConnections, Connections
 from gewe_cache.settings import wants_aiohttp
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class SyncTransport:
         if http_client is not None:
             self._wire = GivenClientCalls(http_client)
         else:
-            self._wire = SmallClientsCalls() if _has_proxy() else Connections()
+            self._wire = _calls()
 
     @property
     def is_given(self) -> bool:
@@ -150,6 +149,14 @@ def _has_proxy() -> bool:
     return not _KINDS_OF_PROXIES.isdisjoint(getproxies())
 
 
+def _calls() -> _Wire:
+    if _has_proxy():
+        return SmallClientsCalls()
+    from gewe_cache.gewe.connections import Connections  # noqa: PLC0415 - httpcore is slow to import, also for httpx
+
+    return Connections()
+
+
 def _async_calls(http_client: GivenAsyncClient | None) -> _AsyncWire:
     if http_client is not None:
         return AsyncGivenClientCalls(http_client)
@@ -157,6 +164,8 @@ def _async_calls(http_client: GivenAsyncClient | None) -> _AsyncWire:
     if _has_proxy():
         return AsyncSmallClientsCalls()
     if not wanted:
+        from gewe_cache.gewe.connections import AsyncConnections  # noqa: PLC0415
+
         return AsyncConnections()
     try:
         from gewe_cache.gewe.fast import AiohttpCalls  # noqa: PLC0415 - an extra

@@ -67,7 +67,8 @@ class ImageSender:
         http_client: an ``httpx.Client`` or ``httpx2.Client`` to use instead of our own; it is not closed.
         publish: called with a ``LocalImage`` when a local image has to be uploaded; returns the URL from which GeWe
             can fetch it, used for that upload alone and not kept. Called once an upload, for different images at
-            once by several threads. What it raises becomes ``PublishFailed``, and nothing was sent.
+            once by several threads. What it raises becomes ``PublishFailed``, and what is no URL ``InvalidImage``;
+            nothing was sent.
 
     Raises:
         ValueError: naming the argument that is unusable.
@@ -124,7 +125,7 @@ class ImageSender:
         Raises:
             InvalidImage, ValueError: what was passed is unusable; nothing was sent.
             GeweRefused: GeWe refused; nothing was sent. One of its kinds where the reason is known.
-            GeweUnreachable: nothing was sent.
+            GeweUnreachable: nothing was sent. ``PublishFailed`` where ``publish=`` failed.
             DeliveryUnknown: it may have been sent; a person should look.
             SchemaOutdated, SchemaUnknown: the database cannot be used as it is; nothing was sent.
             RuntimeError: the sender is closed; nothing was sent.

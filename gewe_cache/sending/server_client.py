@@ -31,6 +31,9 @@ _SEND_SECONDS = 600.0  # the device's queue at the server included
 def publish_to_server(server: str, token: str, *, token_header: str = DEFAULT_TOKEN_HEADER) -> Publisher:
     """Give a ``publish=`` that has images hosted by a running ``gewe-cache serve --public-url …``.
 
+    It takes at most 120 s an image. Where the server cannot be reached or does not take the image, it raises
+    ``PublishFailed``; nothing was sent. The server's URL works until the image was sent, or for 15 minutes.
+
     Args:
         server: where it listens, such as ``http://127.0.0.1:8720``.
         token: GeWe's token, as for a sender.
