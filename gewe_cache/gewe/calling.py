@@ -96,6 +96,20 @@ def whole(chunks: Iterable[bytes]) -> bytes | None:
     return bytes(received)
 
 
+def has_left_over(connection: Any) -> bool:  # noqa: ANN401 - httpcore has many kinds, one in another
+    """Tell whether something came after an idle connection's last answer: the next call would read it as its own.
+
+    httpcore tells nobody; where a later one keeps it elsewhere, no connection is used twice.
+    """
+    try:
+        while not hasattr(connection, "_h11_state"):
+            connection = connection._connection  # noqa: SLF001
+        left_over, is_ended = connection._h11_state.trailing_data  # noqa: SLF001
+    except (AttributeError, TypeError, ValueError):
+        return True
+    return bool(left_over or is_ended)
+
+
 def outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:
     """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words."""
     reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 import httpx
 
 from gewe_cache.gewe import calling
-from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, outcome_of, time_limits
+from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, has_left_over, outcome_of, time_limits
 from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
 from gewe_cache.text import one_line
 
@@ -57,9 +57,10 @@ class Clients(Generic[ClientT]):
         return self._make()
 
     def give_back(self, client: ClientT) -> ClientT | None:
-        """Keep a client for the next call, or return it to be closed where enough are idle."""
+        """Keep a client for the next call, or return it to be closed: it cannot make one, or enough are idle."""
+        is_reusable = not _has_left_over(client)
         with self._lock:
-            if len(self._idle) >= _MAX_IDLE_CLIENTS:
+            if not is_reusable or len(self._idle) >= _MAX_IDLE_CLIENTS:
                 return client
             self._idle.append(client)
         return None
@@ -165,6 +166,16 @@ class AsyncSmallClientsCalls:
         """Close the idle clients."""
         for client in self._clients.drain():
             await client.aclose()
+
+
+def _has_left_over(client: httpx.Client | httpx.AsyncClient) -> bool:
+    """Tell whether something came after the last answer on one of a client's connections, by a proxy or without."""
+    try:
+        transports = (client._transport, *client._mounts.values())  # noqa: SLF001 - httpx shows none
+        pools = (transport._pool for transport in transports if transport is not None)  # type: ignore[attr-defined]  # noqa: SLF001
+        return any(has_left_over(each) for pool in pools for each in pool.connections if each.is_idle())
+    except AttributeError:  # a later httpx keeps them elsewhere
+        return True
 
 
 def _no_client(error: Exception) -> Unreached:

@@ -12,14 +12,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import httpcore
 import httpx
 
 from gewe_cache.gewe import calling
-from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, outcome_of, reply_of, time_limits
+from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, has_left_over, outcome_of, reply_of, time_limits
 from gewe_cache.gewe.clients import ssl_context
 from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
 from gewe_cache.text import one_line
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 ConnectionT = TypeVar("ConnectionT", httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)
 
 _MOST_IDLE = 1000
-# Kept by httpcore for the next call, which would read it as its own answer; it tells nobody.
-_LEFT_OVER = attrgetter("_connection._h11_state.trailing_data")
 
 
 class Idle(Generic[ConnectionT]):
@@ -56,7 +53,8 @@ class Idle(Generic[ConnectionT]):
     def give_back(self, connection: ConnectionT) -> list[ConnectionT]:
         """Keep a connection that can make another call; give those to be closed, which have waited too long."""
         now = time.monotonic()
-        stale = [] if _is_reusable(connection) else [connection]
+        is_reusable = connection.is_available() and not has_left_over(connection)
+        stale = [] if is_reusable else [connection]
         with self._lock:
             if not stale:
                 self._waiting.append((now, connection))
@@ -69,17 +67,6 @@ class Idle(Generic[ConnectionT]):
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         return [connection for _, connection in waiting]
-
-
-def _is_reusable(connection: httpcore.HTTPConnection | httpcore.AsyncHTTPConnection) -> bool:
-    """Tell whether another call can be made, and nothing that came after the last answer would pass for its own."""
-    if not connection.is_available():
-        return False
-    try:
-        left_over, is_ended = _LEFT_OVER(connection)
-    except (AttributeError, TypeError, ValueError):  # a later httpcore keeps it elsewhere
-        return False
-    return not left_over and not is_ended
 
 
 class Connections:

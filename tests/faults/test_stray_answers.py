@@ -13,12 +13,13 @@ from unittest.mock import patch
 
 import pytest
 
+from gewe_cache.gewe.pass_through import Passed, PassThrough
 from gewe_cache.gewe.transport import AsyncTransport, SyncTransport
 from gewe_cache.gewe.wire import Reply
 from tests.faults.kit import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from gewe_cache.gewe.transport import Posted
 
@@ -109,3 +110,35 @@ def test_a_stray_answer_is_not_that_to_the_next_async_call(client: str, comes: s
     assert replies == [Reply(200, b"{1}"), Reply(200, b"{2}")]
     assert server.calls == [b"{1}", b"{2}"]
     assert len(server.connections) == (1 if comes == "never" else 2)
+
+
+def _by(server: Server) -> dict[str, str]:
+    return {"http_proxy": server.url.removesuffix("/message/forwardImage"), "no_proxy": ""}
+
+
+def test_a_stray_answer_is_not_that_to_the_next_call_by_a_proxy() -> None:
+    with _serving(_STRAY) as server, patch.dict(os.environ, _by(server)):
+        transport = SyncTransport()
+        replies = [transport.post("http://gewe.test/", {}, body, PATIENCE) for body in (b"{1}", b"{2}", b"{3}")]
+        transport.close()
+    assert replies == [Reply(200, b"{1}"), Reply(200, b"{2}"), Reply(200, b"{3}")]
+    assert len(server.connections) == 2  # the one that is clean is used again
+
+
+def test_a_stray_answer_is_not_that_to_the_next_request_passed_on() -> None:
+    async def pass_three(server: Server) -> list[bytes]:
+        passing, answers = PassThrough(server.url.removesuffix("/message/forwardImage"), PATIENCE), []
+        for body in (b"{1}", b"{2}", b"{3}"):
+            async with passing.open("POST", b"/", [(b"content-length", b"3")], _pieces(body)) as passed:
+                assert isinstance(passed, Passed)
+                answers.append(b"".join([chunk async for chunk in passed.chunks]))
+        await passing.aclose()
+        return answers
+
+    with _serving(_STRAY) as server:
+        assert asyncio.run(pass_three(server)) == [b"{1}", b"{2}", b"{3}"]
+    assert len(server.connections) == 2  # the one that is clean is used again
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
