@@ -54,6 +54,9 @@ class CachedGewechatClient:
                 return accepted_answer(sender.send_image(call.to_wxid, call.image, app_id=call.app_id))
             except Exception as error:  # noqa: BLE001 - a client's callers know RuntimeError alone
                 ending = self._endings.ending_of(call, error, started_at)
+            except BaseException as interruption:  # Ctrl-C, or a time-out of gevent's, while the call may be out
+                self._endings.ending_of(call, interruption, started_at)
+                raise
         raise RuntimeError(self._words(ending)) from ending
 
     def _words(self, ending: Ending) -> str:

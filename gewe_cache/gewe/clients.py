@@ -172,7 +172,7 @@ def _has_left_over(client: httpx.Client | httpx.AsyncClient) -> bool:
     """Tell whether something came after the last answer on one of a client's connections, by a proxy or without."""
     try:
         transports = (client._transport, *client._mounts.values())  # noqa: SLF001 - httpx shows none
-        pools = (transport._pool for transport in transports if transport is not None)  # type: ignore[attr-defined]  # noqa: SLF001
+        pools = (transport._pool for transport in transports if transport is not None)  # noqa: SLF001
         return any(has_left_over(each) for pool in pools for each in pool.connections if each.is_idle())
     except AttributeError:  # a later httpx keeps them elsewhere
         return True

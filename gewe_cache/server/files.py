@@ -127,7 +127,7 @@ class Files:
         finally:
             kept.users -= 1
             kept.is_sent |= lent.is_sent
-            if kept.is_sent and not kept.users:
+            if kept.is_sent and not kept.users and self._kept.get(name) is kept:  # not one kept anew since
                 self._drop(name)
 
     async def publish(self, local: LocalImage) -> str:
