@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def _serve(delays: dict[str, float], images: list[int]) -> None:
     with Sandbox(delays=Delays(**delays), any_token=True) as sandbox:
         for number in range(_DEVICES):
             sandbox.add_device(device(number))
-        urls = {size: sandbox.make_image(f"{size}.jpg", approximate_bytes=size) for size in images}
+        urls = {size: _make_image(sandbox, size) for size in images}
         children.say({"base_url": sandbox.base_url, "token": sandbox.token, "images": urls})
         for _ in sys.stdin:
             children.say(
@@ -75,6 +76,12 @@ def _serve(delays: dict[str, float], images: list[int]) -> None:
                 }
             )
             sandbox.clear()
+
+
+def _make_image(sandbox: Sandbox, size: int) -> str:
+    """Host an image of about ``size`` bytes; it needs the pixels for them."""
+    side = max(200, math.isqrt(size))
+    return sandbox.make_image(f"{size}.jpg", width=side, height=side, approximate_bytes=size)
 
 
 _DEVICES = 2000

@@ -127,7 +127,8 @@ class Files:
         finally:
             kept.users -= 1
             kept.is_sent |= lent.is_sent
-            if kept.is_sent and not kept.users and self._kept.get(name) is kept:  # not one kept anew since
+            present = self._kept.get(name)  # another one, where it expired meanwhile and was kept anew
+            if kept.is_sent and present is not None and not present.users:
                 self._drop(name)
 
     async def publish(self, local: LocalImage) -> str:
