@@ -80,7 +80,7 @@ def _serve(delays: dict[str, float], images: list[int]) -> None:
 
 def _make_image(sandbox: Sandbox, size: int) -> str:
     """Host an image of about ``size`` bytes; it needs the pixels for them."""
-    side = max(200, math.isqrt(size))
+    side = max(200, math.isqrt(2 * size))
     return sandbox.make_image(f"{size}.jpg", width=side, height=side, approximate_bytes=size)
 
 
