@@ -198,18 +198,41 @@ def test_commits_whose_answers_are_lost(
     assert len(sandbox.uploads) == 1
 
 
+def _cut_off(opened: Broadcasts, is_back: threading.Event, lost: list[Turn]) -> None:
+    """Have the answer to a commit that claims lost, and the database away from then on."""
+    writer = opened._open_writer()
+    perform_now, claiming = writer.perform_now, itertools.count()
+
+    def cut_off(operation: Callable[[Any], Any]) -> Any:
+        if lost and not is_back.is_set():
+            statement = "BEGIN"
+            raise OperationalError(statement, {}, ConnectionRefusedError("away"))
+        result = perform_now(operation)
+        if not lost and isinstance(result, Turn) and result.claims and next(claiming) == _DEVICES:
+            lost.append(result)
+            statement = "COMMIT"
+            raise OperationalError(statement, {}, ConnectionResetError("the answer was lost"))
+        return result
+
+    writer.perform_now = cut_off  # type: ignore[method-assign]
+
+
 def test_claims_whose_answer_is_lost_and_that_another_worker_settles(
     sandbox: Sandbox, work: Callable[..., _UnderWay], shared_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who lost them knows that they were never begun: they are neither unknown nor forgotten."""
-    monkeypatch.setattr(run, "_AWAY_PAUSE", 1.0)
+    """Who lost them knows that they were never begun: in the end they are neither unknown nor forgotten."""
+    monkeypatch.setattr(run, "_AWAY_PAUSE", 0.01)
     lost: list[Turn] = []
-    made = work(shared_postgres, lambda opened: _lose_answers(opened, range(4, 6), lost), lane_seconds=0.3)
-    until(lambda: any(turn.claims for turn in lost))
+    is_back = threading.Event()
     with WorkerProcess(sandbox, shared_postgres, lane_seconds=0.3) as other:
+        made = work(shared_postgres, lambda opened: _cut_off(opened, is_back, lost), lane_seconds=0.3)
+        until(lambda: bool(lost))
         other.order("resume", broadcast_id=made.broadcast_id)
-        assert made.end().unknown == 0
-        assert other.answer()["unknown"] == 0
+        claimed = {claim.to_wxid for claim in lost[0].claims}
+        until(lambda: claimed <= named(ledger(shared_postgres, made.broadcast_id), "unknown"))
+        is_back.set()
+        made.end()
+        other.answer()
     rows = ledger(shared_postgres, made.broadcast_id)
     check_done(sandbox, rows)
     assert counted(rows) == {"sent": _RECIPIENTS}
