@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from importlib import import_module
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, nargs="+", default=GROUPS)
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder for results.json, table.md and the plots")
     given = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip has installed is compiled
     results = Results(given.scale, machine.describe())
     for group in given.only:
         began = time.monotonic()

@@ -36,8 +36,8 @@ _COMMANDS: Final = {
     "cache stats": (["stats"], 0.3),
     "cache list by a part of the URL that one entry has": (["list", "--url-part", "/7/{last}.png"], 1.0),
 }
-_PRUNED: Final = {"quick": ("3108h", 100), "full": ("30d", 10), "smoke": ("30d", 10)}
-"""Of each scale, how old an entry has to be, and one entry in how many is."""
+_PRUNED: Final = ("30d", 10)
+"""How old an entry has to be, and one entry in how many is."""
 
 _LONGEST_WAIT: Final = Target("≤", 0.2)
 _MEMORY: Final = Target("≤", 120)
@@ -63,7 +63,7 @@ def measure(scale: Scale, results: Results) -> None:
     _measure_commands(scale, results, size)
     _measure_memory(scale, results)
     for kind in filled.KINDS:
-        _measure_prune(scale, results, kind, size)
+        _measure_prune(results, kind, size)
 
 
 def _measure_commands(scale: Scale, results: Results, size: int) -> None:
@@ -103,9 +103,9 @@ def _measure_memory(scale: Scale, results: Results) -> None:
     )
 
 
-def _measure_prune(scale: Scale, results: Results, kind: str, size: int) -> None:
+def _measure_prune(results: Results, kind: str, size: int) -> None:
     """Prune while a writer saves entries one after the other, as senders do; it notes how long each save took."""
-    older_than, one_in = _PRUNED[scale.name]
+    older_than, one_in = _PRUNED
     url = filled.database(kind, size)
     database = open_database(url)
     writer = _Writer(database)
