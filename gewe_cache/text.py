@@ -14,6 +14,7 @@ _AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _TWO_DIGITS_BELOW = 10
 _COARSE_FROM = 10
 _FINE_UP_TO = 100
+_ESCAPES_BEYOND_ASCII = re.compile(r"(?:%[89A-Fa-f][0-9A-Fa-f])+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
@@ -41,6 +42,11 @@ def without_query(url: str | None) -> str:
         return "(no URL)"
     parts = urlsplit(url)
     return one_line(f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}")
+
+
+def readable_url(url: str) -> str:
+    """Give a URL with its escaped letters beyond ASCII as they are read; as a URL it is the same."""
+    return _ESCAPES_BEYOND_ASCII.sub(_readable, url)
 
 
 def redact(value: Any, secrets: tuple[str, ...]) -> Any:  # noqa: ANN401 - any JSON
@@ -77,6 +83,14 @@ def human_age(age: timedelta | float | None, *, coarse: bool = False) -> str:
         if left >= length:
             return sign + _two_units(left, place, one_unit_from=_COARSE_FROM if coarse else _FINE_UP_TO)
     return "0s"
+
+
+def _readable(escapes: re.Match[str]) -> str:
+    try:
+        letters = bytes.fromhex(escapes.group().replace("%", "")).decode("utf-8")
+    except UnicodeDecodeError:
+        return escapes.group()
+    return letters if letters.isprintable() else escapes.group()
 
 
 def _two_units(seconds: int, place: int, one_unit_from: int) -> str:

@@ -29,7 +29,7 @@ from gewe_cache.cli.output import (
     iso,
     print_json,
     print_line,
-    printable,
+    printable_url,
 )
 from gewe_cache.settings import parse_duration, utc_now
 from gewe_cache.store import broadcasts, leases
@@ -268,12 +268,12 @@ def _state_of(found: Broadcast) -> str:
 
 
 def _image_of(found: Broadcast) -> str:
-    return printable(without_query(found.url) if found.url is not None else f"md5 {found.md5}")
+    return printable_url(without_query(found.url)) if found.url is not None else f"md5 {found.md5}"
 
 
 def _short_name(found: Broadcast) -> str:
     path = urlsplit(found.url or "").path
-    return printable(path.rpartition("/")[2]) or _image_of(found)
+    return printable_url(path.rpartition("/")[2]) or _image_of(found)
 
 
 def _write_csv(file: IO[str], deliveries: Iterator[Delivery]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from gewe_cache import errors
-from gewe_cache.text import one_line
+from gewe_cache.text import one_line, readable_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +151,21 @@ def make_output_safe() -> None:
 def printable(text: object, limit: int | None = 300) -> str:
     """Give text without control characters, bidirectional overrides or line breaks."""
     return one_line(text, limit if limit is not None else max(len(str(text)), 1))
+
+
+def can_print(text: str) -> bool:
+    """Tell whether standard output knows all these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def printable_url(url: str) -> str:
+    """Give a URL as a person reads it, where standard output can show it."""
+    readable = readable_url(url)
+    return printable(readable if can_print(readable) else url, limit=None)
 
 
 def human_time(moment: datetime | None) -> str:

@@ -31,7 +31,7 @@ from gewe_cache.cli.inputs import (
     read_token,
     read_ttl,
 )
-from gewe_cache.cli.output import EXIT_USAGE, confirm, errors_as_exit_codes, fail, print_line
+from gewe_cache.cli.output import EXIT_USAGE, confirm, errors_as_exit_codes, fail, print_line, printable_url
 from gewe_cache.image import Image
 from gewe_cache.settings import check_name, parse_duration, utc_now
 from gewe_cache.store import tending
@@ -222,7 +222,11 @@ def _forget_named(
     if not found:
         print_line("No entry matches; nothing was changed.")
         return
-    named = f"entry {found[0].id} ({found[0].url or 'known by md5'})" if len(found) == 1 else _entries(len(found))
+    named = (
+        f"entry {found[0].id} ({printable_url(found[0].url or 'known by md5')})"
+        if len(found) == 1
+        else _entries(len(found))
+    )
     confirm(f"Forget {named}?", yes=yes)
     _drain(tending.forget_ids(database, [entry.id for entry in found]), len(found))
 

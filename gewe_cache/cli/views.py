@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from gewe_cache.cli.output import console, human_time, printable
+from gewe_cache.cli.output import can_print, console, human_time, printable, printable_url
 from gewe_cache.text import human_age, human_size, mask_key
 
 if TYPE_CHECKING:
@@ -144,7 +143,8 @@ def short_url(url: str | None, width: int) -> str:
     """Give a URL without scheme and query, its middle left out where it does not fit: both ends tell most."""
     if url is None:
         return "(known by md5)"
-    bare = printable(url.partition("://")[2].partition("?")[0] or url, limit=None)
+    shown = printable_url(url)
+    bare = shown.partition("://")[2].partition("?")[0] or shown
     if cell_len(bare) <= width:
         return bare
     head = set_cell_size(bare, (width - 1) // 3)
@@ -208,7 +208,7 @@ def _facts(entry: ListedEntry, *, reveal: bool) -> list[tuple[str, str]]:
     sides = f"{entry.width} x {entry.height}" if entry.width and entry.height else "-"
     facts = [
         ("id", str(entry.id)),
-        ("image", entry.url or "(known by md5)"),
+        ("image", printable_url(entry.url) if entry.url else "(known by md5)"),
         ("scope", entry.scope),
         ("state", entry.state),
         ("uploaded", f"{human_time(entry.uploaded_at)} UTC, {human_age(entry.age)} ago"),
@@ -246,8 +246,4 @@ def _sent(savings: Savings) -> int:
 
 
 def _bars() -> tuple[str, str]:
-    try:
-        "".join(_BARS).encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return _PLAIN_BARS
-    return _BARS
+    return _BARS if can_print("".join(_BARS)) else _PLAIN_BARS

@@ -83,13 +83,13 @@ class Connections:
             request = _request(url, headers, body, timeout)
             origin = request.url.origin
             connection, stale = self._idle.take(origin)
-            _close(stale)
             if connection is None:
                 context = ssl_context() if origin.scheme == b"https" else None
                 connection = httpcore.HTTPConnection(origin, ssl_context=context, keepalive_expiry=KEEP_ALIVE)
         except Exception as error:  # noqa: BLE001 - nothing has gone out
             return _unmade(error)
         try:
+            _close(stale)
             if guard is not None:
                 guard()
                 request.extensions["trace"] = calling.guarding(guard)
@@ -124,7 +124,6 @@ class AsyncConnections:
             request = _request(url, headers, body, timeout)
             origin = request.url.origin
             connection, stale = self._idle.take(origin)
-            await _aclose(stale)
             if connection is None:
                 context = ssl_context() if origin.scheme == b"https" else None
                 connection = httpcore.AsyncHTTPConnection(origin, ssl_context=context, keepalive_expiry=KEEP_ALIVE)
@@ -132,6 +131,7 @@ class AsyncConnections:
             return _unmade(error)
         try:
             async with asyncio.timeout(timeout):
+                await _aclose(stale)
                 if guard is not None:
                     guard()
                     request.extensions["trace"] = calling.guarding_async(guard)

@@ -168,6 +168,15 @@ def test_a_console_that_knows_few_characters_is_served(cache: Database, run: Run
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_escaped_name_is_shown_as_it_is_read_where_the_console_can(cache: Database, run: Run) -> None:
+    escaped = "https://img.example/%E6%B5%B7%E6%8A%A5.png"
+    entry_id = add_entry(cache, escaped)
+    for encoding, shown in (("utf-8", "img.example/海报.png"), ("cp1252", escaped.removeprefix("https://"))):
+        for command in (["list", "--url-part", "海报"], ["show", str(entry_id)]):
+            assert shown in run("cache", *command, PYTHONIOENCODING=encoding).stdout
+    assert escaped in run("cache", "list", "--json", PYTHONIOENCODING="utf-8").stdout
+
+
 @pytest.mark.parametrize("command", READING)
 def test_what_only_reads_creates_nothing(invoke: Invoke, tmp_path: Path, command: list[str]) -> None:
     done = invoke(*command, "--database", f"sqlite:///{(tmp_path / 'none.db').as_posix()}", "--json")

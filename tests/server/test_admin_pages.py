@@ -258,6 +258,12 @@ def test_hostile_names_are_text_and_nothing_else(
         assert re.findall(r"<[^>]*\son[a-z]+=", re.sub(r'"[^"]*"', '""', page)) == []
 
 
+def test_an_escaped_name_is_shown_as_it_is_read(operator: Operator, database: Database) -> None:
+    entry_id = add_entry(database, "https://img.example/%E6%B5%B7%E6%8A%A5%3C.png", now=utc_now())
+    for path in ("entries/list", f"entries/detail?pk={entry_id}"):
+        assert "img.example/海报%3C.png" in operator.read(path)
+
+
 def test_in_chinese_it_is_chinese(operator: Operator, database: Database) -> None:
     entry_id = add_entry(database, now=utc_now())
     broadcast_id = add_broadcast(database, ["sent", "unknown", "pending"])

@@ -22,7 +22,7 @@ from gewe_cache.server.admin.relative import use_relative_addresses
 from gewe_cache.server.admin.sessions import Sessions
 from gewe_cache.server.admin.words import LANGUAGES, say, say_age
 from gewe_cache.settings import find_ttl, utc_now
-from gewe_cache.text import human_size, without_unseen
+from gewe_cache.text import human_size, readable_url, without_unseen
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -92,6 +92,7 @@ class AdminSite:
         environment = self._admin.templates.env
         use_nonces(environment)
         environment.finalize = _shown
+        environment.filters["readable_url"] = readable_url
         use_relative_addresses(environment)
         names: dict[str, Any] = environment.globals
         names.update(say=say, say_age=say_age, human_size=human_size, utc_now=utc_now, version=__version__)
