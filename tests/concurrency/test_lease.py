@@ -34,7 +34,7 @@ _DIGEST = b"d" * 32
 _LENGTH = timedelta(seconds=15)
 _AWAY = timedelta(hours=1)
 _REFUSAL = {"error": "ImageRefused", "ret": 500, "msg": None, "data": None}
-_SHORT = Tuning(lease_seconds=1.0, lease_renewal=0.1, lease_poll=0.02, unreached_pauses=())
+_SHORT = Tuning(lease_seconds=2.0, lease_renewal=0.1, lease_poll=0.02, unreached_pauses=())
 
 
 class Rows:
@@ -286,7 +286,7 @@ def test_a_long_upload_keeps_its_lease(shared_crews: Crews, sandbox: Sandbox, ur
     others = [other_crew.send(f"wxid_{n}", url, app_id=f"wx_sandbox_{n}") for n in range(3)]
     until(lambda: waiters(other_crew.parts) == 2)
     renewals = _count_renewals(leader_crew)
-    until(lambda: len(renewals) >= 22)
+    until(lambda: len(renewals) >= 44)
     assert len(uploads(sandbox)) == 1
     plan.release()
     assert outcomes([leader, *others]) == ["upload", "forward", "forward", "forward"]
