@@ -92,7 +92,7 @@ class Connections:
             _close(stale)
             if guard is not None:
                 guard()
-                request.extensions["trace"] = calling.guarding(guard)
+                request.extensions["trace"] = calling.Watch(guard).trace
             return _exchange(connection, request, deadline, timeout)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
             return outcome_of(error, timeout)
@@ -134,7 +134,7 @@ class AsyncConnections:
                 await _aclose(stale)
                 if guard is not None:
                     guard()
-                    request.extensions["trace"] = calling.guarding_async(guard)
+                    request.extensions["trace"] = calling.Watch(guard).trace_async
                 return await _exchange_async(connection, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
             return outcome_of(error, timeout)

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 
 from gewe_cache.errors import SchemaOutdated, SchemaUnknown
 from gewe_cache.settings import find_database
-from gewe_cache.store.engine import parse_database_url
+from gewe_cache.store.engine import parse_database_url, without_secrets
 from gewe_cache.store.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def refuse_unknown(revision: str | None, url: URL) -> None:
 
 def shown(url: URL) -> str:
     """Give a database's URL as people may see it."""
-    plain = url.set(drivername=url.get_backend_name()).difference_update_query(["password"])
-    return plain.render_as_string(hide_password=True)
+    return without_secrets(url.set(drivername=url.get_backend_name()))
 
 
 def _outdated(revision: str | None, url: URL) -> str:
