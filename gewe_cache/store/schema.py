@@ -83,11 +83,16 @@ def _outdated(revision: str | None, url: URL) -> str:
 
 def advice(url: URL) -> str:
     """Name the command that creates or migrates a database."""
+    return f"Run: {command_on(UPGRADE_COMMAND, url)}"
+
+
+def command_on(command: str, url: URL) -> str:
+    """Give a command with the option that names this database, where it would not find it by itself."""
     if _is_default(url):
-        return f"Run: {UPGRADE_COMMAND}"
+        return command
     url = _writable(url)
     hidden = " (with the password in place of ***)" if url.password is not None else ""
-    return f"Run: {UPGRADE_COMMAND} --database {shlex.quote(shown(url))}{hidden}"
+    return f"{command} --database {shlex.quote(shown(url))}{hidden}"
 
 
 def _writable(url: URL) -> URL:
