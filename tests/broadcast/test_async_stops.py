@@ -171,6 +171,24 @@ async def test_an_error_after_the_caller_has_left_is_nobodys(
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
+def test_the_loop_ends_while_the_sender_sees_to_a_call(sandbox: Sandbox, poster: str, shared_database: str) -> None:
+    """Whoever ends the loop without ``aclose`` cancels the call: it is unknown at once, and the rest is pending."""
+    plan = sandbox.fail(Fault.hold(delivered_first=True), to_wxid=_TO[0])
+
+    async def leave() -> None:
+        sender = AsyncImageSender(**settings(sandbox, shared_database))
+        working = asyncio.create_task(sender.broadcast(poster, _TO, pace=Pace.none()))
+        await asyncio.to_thread(plan.wait_reached, PATIENCE)
+        for _ in range(2):
+            working.cancel()
+            await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    plan.release()
+    assert _states(shared_database) == {"wxid_1": "unknown", "wxid_2": "pending", "wxid_3": "pending"}
+    assert _reached(sandbox) == ["wxid_1"]
+
+
 async def _work(sender: AsyncImageSender, poster: str, *, is_resumed: bool) -> Broadcast:
     if is_resumed:
         return await sender.resume_broadcast(1, pace=Pace.none())
@@ -209,9 +227,7 @@ def _count(url: str) -> int | None:
 
 def _connections(url: str) -> int:
     """Count those of others."""
-    others = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     database = open_database(url)
     try:
         with database.reader.connect() as connection:
