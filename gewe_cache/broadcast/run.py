@@ -9,6 +9,7 @@ The rules:
 * Until the image is known to be in the cache, one send at a time: a refused image costs one call.
 * Who stops (Ctrl-C, a cancelled task) lets the calls that are out finish and writes how they ended; what
   waits is dropped before its call, and stays pending.
+* Where the loop itself ends, and cancels the calls and the run, how they ended is written all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from gewe_cache.broadcast import turns
 from gewe_cache.broadcast.clock import Clock, Moment
 from gewe_cache.broadcast.lane import Lane
 from gewe_cache.broadcast.outcomes import judge
@@ -30,15 +32,12 @@ from gewe_cache.errors import StoreError
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
 from gewe_cache.sending.steps import Abandoned
-from gewe_cache.store import leases, ledger
 from gewe_cache.store.broadcasts import Delivery
 from gewe_cache.store.guard import describe
 from gewe_cache.store.ledger import Claim, Ended, Turn, Worker
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
     from gewe_cache.broadcast.pace import Pace
@@ -168,6 +167,20 @@ class Run:
         self._wake.set()
 
     async def _work(self) -> None:
+        try:
+            await self._take_turns()
+        except asyncio.CancelledError:
+            await self._write_what_ended()
+            raise
+
+    async def _write_what_ended(self) -> None:
+        """Write the ends of calls that were cancelled with the run, and give back what the turn under way claimed."""
+        self.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._take_turn(is_after_lost=True)
+
+    async def _take_turns(self) -> None:
         while True:
             self._wake.clear()
             turn = await self._take_turn()
@@ -188,11 +201,11 @@ class Run:
             return False
         return self.is_stopping or (turn.ready_at is None and not turn.is_shared)
 
-    async def _take_turn(self) -> Turn | None:
+    async def _take_turn(self, *, is_after_lost: bool = False) -> Turn | None:
         """Take a turn, and begin what it claimed; None where the database is away."""
         asked_at, ended = Moment.read(self.clock), self._ended[:]
         operation = partial(
-            _operate,
+            turns.take,
             worker=self.worker,
             clock=self.clock,
             ended=ended,
@@ -201,7 +214,7 @@ class Run:
             stopped=[*self.stopped, *(each.claim.app_id for each in self._under_way.values() if each.is_lost)],
             busy=frozenset(each.claim.app_id for each in self._under_way.values()),
             is_first=self._tended_at is None,
-            is_back=self._away_since is not None,
+            is_back=is_after_lost or self._away_since is not None,
             tend=self._tended_at is None or not self._tended_at.is_within(self._renewal, self.clock),
         )
         try:
@@ -371,26 +384,3 @@ class Run:
             listen(what)
         except Exception:  # noqa: BLE001 - the broadcast does not depend on who listens to it
             _log.exception("broadcast %s: its listener failed; the broadcast goes on", self.worker.broadcast_id)
-
-
-def _operate(  # noqa: PLR0913 - what a turn is about
-    connection: Connection,
-    *,
-    worker: Worker,
-    clock: Clock,
-    ended: Sequence[Ended],
-    sending: frozenset[int],
-    room: int,
-    stopped: Sequence[str],
-    busy: frozenset[str],
-    is_first: bool,
-    is_back: bool,
-    tend: bool,
-) -> Turn:
-    """Perform a turn; after a failure, what was claimed without our knowing is given back first."""
-    now = leases.read_clock(connection) if connection.dialect.name == "postgresql" else clock.now()
-    if is_first:
-        ledger.make_lanes(connection, worker, now)
-    if is_back:
-        ledger.take_back(connection, worker, sending.union(each.claim.number for each in ended))
-    return ledger.take_turn(connection, worker, now, ended, room=room, stopped=stopped, busy=busy, tend=tend)

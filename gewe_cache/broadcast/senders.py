@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gewe_cache.broadcast.pace import Pace
     from gewe_cache.broadcast.run import Listener
     from gewe_cache.broadcast.service import Broadcasts
+    from gewe_cache.gewe.clients import GivenAsyncClient
     from gewe_cache.image import Image
     from gewe_cache.store.broadcasts import Broadcast, Delivery
 
@@ -128,18 +129,20 @@ class AsyncImageSender(async_sender.AsyncImageSender):
     ) -> Broadcast:
         """Send an image to many recipients; see ``ImageSender.broadcast``.
 
-        ``recipients`` is read in a thread. When the task is cancelled, the calls that are out finish first; when it
-        is cancelled again, it ends at once.
+        ``recipients`` is read in a thread. When the task is cancelled, nothing more begins and the calls that are out
+        finish first; a broadcast whose recipients are still being read is not begun at all. When the task is
+        cancelled again, it ends at once, and the sender sees to the rest: ``aclose`` waits until the calls that are
+        out are written down. ``aclose`` stops a broadcast in the same way: it returns, and what is left stays pending.
+
+        Raises:
+            RuntimeError: also where ``aclose`` was called while recipients were read; nothing was sent.
         """
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
-        core = self._live()
-        with start.broadcasts_of(core) as opened:
-            begin = partial(start.begin, opened, image, recipients, app_id, pace, again=again)
-            found = await asyncio.to_thread(begin)
-            return await opened.run(
-                found, self._driver, pace=pace, listener=start.listener(on_delivery), given=as_image(image)
-            )
+        def begin(opened: Broadcasts) -> Broadcast:
+            return start.begin(opened, image, recipients, app_id, pace, again=again)
+
+        return await self._see_through(begin, pace, start.listener(on_delivery), image)
 
     async def resume_broadcast(
         self,
@@ -150,10 +153,52 @@ class AsyncImageSender(async_sender.AsyncImageSender):
         on_delivery: OnDelivery | None = None,
         image: Image | None = None,
     ) -> Broadcast:
-        """Go on with a broadcast; see ``ImageSender.resume_broadcast``."""
+        """Go on with a broadcast; see ``ImageSender.resume_broadcast``, and ``broadcast`` on how it is stopped."""
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
-        core = self._live()
-        with start.broadcasts_of(core) as opened:
-            found = await asyncio.to_thread(start.find, opened, broadcast_id, image, resend_unknown=resend_unknown)
-            return await opened.run(found, self._driver, pace=pace, listener=start.listener(on_delivery), given=image)
+        def find(opened: Broadcasts) -> Broadcast:
+            return start.find(opened, broadcast_id, image, resend_unknown=resend_unknown)
+
+        return await self._see_through(find, pace, start.listener(on_delivery), image)
+
+    async def aclose(self) -> None:
+        """Stop the broadcasts under way, wait for the calls that are out, and close every connection of our own.
+
+        The ends of the calls are written down before it returns; what is left of the broadcasts stays pending.
+        """
+        self._closed = True
+        if self._core.is_of_this_process:
+            for opened in self._at_work:
+                opened.stop()
+        await super().aclose()
+
+    def _make_live(self, http_client: GivenAsyncClient | None) -> None:
+        super()._make_live(http_client)
+        self._at_work: set[Broadcasts] = set()
+
+    async def _see_through(
+        self,
+        find: Callable[[Broadcasts], Broadcast],
+        pace: Pace | None,
+        listener: Listener,
+        image: str | Image | None,
+    ) -> Broadcast:
+        """Work on a broadcast in a task of the driver's, which ``aclose`` waits for, whoever has left meanwhile."""
+        from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
+
+        opened, driver, at_work = start.Broadcasts(self._live()), self._driver, self._at_work
+        given = None if image is None else as_image(image)
+
+        async def work() -> Broadcast:
+            try:
+                found = await start.in_a_thread(opened, partial(find, opened))
+                return await opened.run(found, driver, pace=pace, listener=listener, given=given)
+            finally:
+                at_work.discard(opened)
+                opened.close()
+
+        at_work.add(opened)
+        task = asyncio.get_running_loop().create_task(work())
+        driver.tasks.add(task)
+        task.add_done_callback(driver.tasks.discard)
+        return await start.see_through(opened, task)

@@ -78,13 +78,22 @@ class Plan:
         return tuple(share.app_id for share in self.shares if share.friends + share.groups > MANY_IN_HALF_AN_HOUR)
 
 
-@dataclass(slots=True)
+class Stopped(RuntimeError):
+    """It was stopped before it could send; a broadcast that was to begin is not kept."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("The broadcast was stopped before it could send. Nothing was sent. Start it again.")
+
+
+@dataclass(slots=True, eq=False)
 class Broadcasts:
     """The broadcasts of one sender. Not to be shared between threads; close it in the end."""
 
     core: Core
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=Clock)
+    _is_stopped: bool = False
     _writer: LedgerWriter | None = None
     _run: Run | None = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -95,6 +104,7 @@ class Broadcasts:
         Raises:
             ValueError: recipients that cannot be sent to, by their places, or none at all.
             InvalidImage: it is not in the cache, and there is nothing to upload it from.
+            Stopped: by ``stop``, called meanwhile.
             StoreError: the database cannot be used.
         """
         settings = self.core.settings
@@ -129,12 +139,14 @@ class Broadcasts:
 
         Raises:
             AlreadyBroadcast: it did, and ``again`` is false; the plan is discarded.
+            Stopped: by ``stop``; the plan is discarded.
         """
-        repeats = self._perform(partial(self._open, broadcast_id=plan.broadcast_id, again=again))
-        if repeats is not None:
+        try:
+            self._perform(partial(self._open, broadcast_id=plan.broadcast_id, again=again))
+        except (AlreadyBroadcast, Stopped):
             with suppress(StoreError):
                 self.discard(plan.broadcast_id)
-            raise AlreadyBroadcast(repeats.recipients, repeats.broadcast_ids)
+            raise
 
     def find(self, broadcast_id: int) -> Broadcast:
         """Give a broadcast that was begun.
@@ -177,7 +189,7 @@ class Broadcasts:
         return self._perform(partial(broadcasts.shares, broadcast_id=broadcast_id))
 
     def resend_unknown(self, broadcast_id: int) -> int:
-        """Make pending what is unknown, at the user's word; give how many."""
+        """Make pending what is unknown, at the user's word, unless it was stopped; give how many."""
         return self._perform(partial(self._resend_unknown, broadcast_id=broadcast_id))
 
     async def run(
@@ -217,6 +229,8 @@ class Broadcasts:
             listener=listener,
             clock=self.clock,
         )
+        if self._is_stopped:
+            run.stop()
         await run.work()
         return replace(await asyncio.to_thread(self.find, found.id), stopped=run.stopped)
 
@@ -244,10 +258,11 @@ class Broadcasts:
         return asyncio.run(self._run_on_a_loop(found, pace, listener, given, transport))
 
     def stop(self) -> None:
-        """Let the run under way begin nothing more; it returns when the calls that are out have finished.
+        """Let the run begin nothing more; it returns when the calls that are out have finished.
 
-        May be called from a signal handler or another thread.
+        What is not open yet is not opened any more. May be called from a signal handler or another thread.
         """
+        self._is_stopped = True
         run, loop = self._run, self._loop
         if run is not None and loop is not None:
             with suppress(RuntimeError):  # the loop has ended, and the run with it
@@ -303,7 +318,7 @@ class Broadcasts:
     def _add(self, broadcast_id: int, recipients: Iterable[Recipient]) -> int:
         """Write down the recipients, some at a time; give how many there were."""
         bad, given = BadRecipients(), 0
-        checked = check(recipients, bad)
+        checked = check(self._until_stopped(recipients), bad)
         while some := list(islice(checked, _AT_ONCE)):
             if not bad.count:
                 add = partial(broadcasts.add_recipients, broadcast_id=broadcast_id, first=given + 1, recipients=some)
@@ -316,6 +331,15 @@ class Broadcasts:
             raise ValueError(msg)
         return given
 
+    def _until_stopped(self, recipients: Iterable[Recipient]) -> Iterator[Recipient]:
+        for recipient in recipients:
+            self._check_wanted()
+            yield recipient
+
+    def _check_wanted(self) -> None:
+        if self._is_stopped:
+            raise Stopped
+
     def _is_cached(self, connection: Connection, image: Image) -> bool:
         parts = self.core.parts
         entry = entries.find(connection, parts.key_of(image).digest, parts.settings.ttl)
@@ -327,13 +351,13 @@ class Broadcasts:
         repeats = broadcasts.find_repeats(connection, broadcast_id, self._now(connection))
         return Plan(broadcast_id, shares, duplicates, repeats, is_cached, duration_of(shares, pace))
 
-    def _open(self, connection: Connection, broadcast_id: int, *, again: bool) -> Repeats | None:
+    def _open(self, connection: Connection, broadcast_id: int, *, again: bool) -> None:
         broadcasts.lock(connection)
+        self._check_wanted()
         repeats = broadcasts.find_repeats(connection, broadcast_id, self._now(connection))
         if repeats.recipients and not again:
-            return repeats
+            raise AlreadyBroadcast(repeats.recipients, repeats.broadcast_ids)
         broadcasts.open_for_sending(connection, broadcast_id)
-        return None
 
     def _find(self, connection: Connection, broadcast_id: int) -> Broadcast | None:
         length = timedelta(seconds=self.limits.lane_seconds)
@@ -341,6 +365,7 @@ class Broadcasts:
 
     def _resend_unknown(self, connection: Connection, broadcast_id: int) -> int:
         """Settle first what a worker that is gone was sending: it is shown as unknown already."""
+        self._check_wanted()
         host, length = host_of(self.core.settings.base_url), timedelta(seconds=self.limits.lane_seconds)
         ledger.settle_expired(connection, host, broadcast_id, self._now(connection), length)
         return broadcasts.resend_unknown(connection, broadcast_id)

@@ -1,27 +1,29 @@
-"""How the public senders begin a broadcast, or go on with one."""
+"""How the public senders begin a broadcast, or go on with one, and see it through when their caller leaves."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import from_items
 from gewe_cache.broadcast.run import Listener
-from gewe_cache.broadcast.service import broadcasts_of
+from gewe_cache.broadcast.service import Broadcasts, broadcasts_of
 from gewe_cache.image import as_image
 from gewe_cache.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gewe_cache.broadcast.senders import OnDelivery, To
-    from gewe_cache.broadcast.service import Broadcasts
     from gewe_cache.image import Image
     from gewe_cache.store.broadcasts import Broadcast
 
-__all__ = ["begin", "broadcasts_of", "check_no_loop", "find", "listener"]
+__all__ = ["Broadcasts", "begin", "broadcasts_of", "check_no_loop", "find", "in_a_thread", "listener", "see_through"]
+
+T = TypeVar("T")
 
 _log = Log("gewe_cache.broadcast")
 
@@ -88,3 +90,25 @@ def find(opened: Broadcasts, broadcast_id: int, image: Image | None, *, resend_u
 def listener(on_delivery: OnDelivery | None) -> Listener:
     """Give a listener that calls this, where there is one to call."""
     return Listener() if on_delivery is None else Listener(on_delivery=on_delivery)
+
+
+async def in_a_thread(opened: Broadcasts, act: Callable[[], T]) -> T:
+    """Do something in a thread; who is cancelled meanwhile leaves once it has ended."""
+    return await see_through(opened, asyncio.get_running_loop().run_in_executor(None, copy_context().run, act))
+
+
+async def see_through(opened: Broadcasts, work: asyncio.Future[T]) -> T:
+    """Wait for work; who is cancelled meanwhile stops it and waits on, and leaves it to itself when cancelled again."""
+    work.add_done_callback(_read_error)
+    try:
+        await asyncio.wait([work])
+    except asyncio.CancelledError:
+        opened.stop()
+        await asyncio.wait([work])
+        raise
+    return work.result()
+
+
+def _read_error(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled():
+        work.exception()  # nobody may be left to raise it to

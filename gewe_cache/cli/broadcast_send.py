@@ -13,7 +13,7 @@ import typer
 from gewe_cache.broadcast.pace import Pace
 from gewe_cache.broadcast.recipients import from_lines
 from gewe_cache.broadcast.run import Limits, Listener
-from gewe_cache.broadcast.service import Broadcasts, Plan, broadcasts_of, duration_of
+from gewe_cache.broadcast.service import Broadcasts, Plan, Stopped, broadcasts_of, duration_of
 from gewe_cache.cli.broadcast_view import (
     broadcast_as_json,
     plan_as_json,
@@ -244,7 +244,7 @@ def _interruptible(opened: Broadcasts) -> Iterator[Interrupts]:
     try:
         with Interrupts(opened.stop) as interrupts:
             yield interrupts
-    except Interrupted:
+    except (Interrupted, Stopped):
         fail("Stopped. Nothing was sent.", EXIT_INTERRUPTED)
 
 

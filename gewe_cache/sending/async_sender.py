@@ -37,7 +37,8 @@ class AsyncImageSender:
     The arguments are those of ``ImageSender``; ``http_client`` is an ``httpx.AsyncClient`` or an
     ``httpx2.AsyncClient``, and ``publish`` may be async: one that is not runs in a thread. When a send is cancelled,
     ``CancelledError`` is raised at once; a call that has gone out is finished, saved and logged all the same, and
-    ``aclose`` waits for it.
+    ``aclose`` waits for it. A broadcast that is cancelled waits for its calls itself, unless it is cancelled again.
+    ``aclose`` stops broadcasts under way: their calls finish and are written down, what is left stays pending.
     """
 
     def __init__(  # noqa: PLR0913 - the design's public signature

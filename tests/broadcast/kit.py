@@ -101,6 +101,7 @@ class Bench:
     ) -> Broadcast:
         """Work on it, in a run of its own, until nothing more can be sent."""
         listener = Listener(**{"on_notice": self.notices.append, **listening})
+        self.opened._is_stopped = False  # as in the next process
         found = self.opened.check_resumable(broadcast_id)
         try:
             return self.opened.run_now(found, pace=pace, listener=listener, transport=transport)
