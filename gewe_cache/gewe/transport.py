@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from gewe_cache.gewe.clients import GivenAsyncClient, GivenClient
 
-__all__ = ["AsyncTransport", "Guard", "Posted", "SyncTransport", "ThreadTransport", "has_proxy"]
+__all__ = ["AsyncTransport", "Guard", "Posted", "SyncTransport", "ThreadTransport", "check_async_calls", "has_proxy"]
 
 _MOST_THREADS = 64
 _KINDS_OF_PROXIES = frozenset({"http", "https", "all"})
@@ -142,6 +142,15 @@ class ThreadTransport:
     async def aclose(self) -> None:
         """Let the threads end with the calls that they make; the client stays its owner's."""
         self._threads.shutdown(wait=False)
+
+
+def check_async_calls() -> None:
+    """Tell before anything is begun whether ``AsyncTransport`` can be made.
+
+    Raises:
+        ValueError: as it does.
+    """
+    _async_calls(None)
 
 
 def has_proxy() -> bool:
