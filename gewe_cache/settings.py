@@ -156,7 +156,7 @@ def parse_duration(field_name: str, text: str) -> timedelta:
     except (OverflowError, ValueError):  # more digits than a number may have
         duration = timedelta(0)
     if not timedelta(0) < duration <= _MAX_TTL:
-        msg = f"{field_name}: write a duration such as 90s, 30m, 12h or 3d, at most {_MAX_TTL.days}d."
+        msg = f"{field_name}: write a duration such as 90s, 30m, 12h or 3d, from 1s to {_MAX_TTL.days}d."
         raise ValueError(msg)
     return duration
 

@@ -173,7 +173,8 @@ def _say_usage(error: Any) -> None:  # noqa: ANN401 - typer's own, moved between
         return
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
-    complain(f"{message} Try: {command} --help")
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    complain(f"{message}{stop} Try: {command} --help")
 
 
 if __name__ == "__main__":

@@ -218,7 +218,8 @@ def _run(act: Callable[[ModuleType], _Result]) -> _Result:
         try:
             return act(scripts)
         except scripts.CommandError as error:
-            raise ValueError(str(error)) from error
+            msg = f"{str(error).removesuffix('.')}. Nothing was changed. The revisions: gewe-cache db history"
+            raise ValueError(msg) from error
     finally:
         ALEMBIC_LOCK.release()
 

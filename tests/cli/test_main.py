@@ -60,6 +60,8 @@ def test_the_list_of_commands_says_what_each_says_of_itself(invoke: Invoke, name
         (["cache", "list", "--sort", "url"], "gewe-cache cache list --help"),
         (["cache", "prune"], "--older-than"),
         (["send"], "IMAGE"),
+        (["serve", "--port", "99999"], "65535. Try: gewe-cache serve --help"),
+        (["cache", "prune", "--older-than", "0s", "--yes"], "from 1s to 36500d."),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(invoke: Invoke, arguments: list[str], words: str) -> None:

@@ -52,6 +52,8 @@ def test_upgrade_current_check_and_back(database_url: str) -> None:
     assert _run("downgrade", "base", "--yes", *at).stdout.endswith(": schema none.\n")
     assert _run("stamp", "head", *at).stdout.endswith(f": schema {schema.HEAD}.\n")
     assert _run("check", *at).exit_code == output.EXIT_FAILURE
+    for command in ("upgrade", "stamp"):
+        _ended(_run(command, "nope", *at), output.EXIT_USAGE, "'nope'. Nothing was changed", "gewe-cache db history")
 
 
 def test_the_environment_names_the_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
