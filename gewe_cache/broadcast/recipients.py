@@ -63,10 +63,11 @@ def from_items(items: Iterable[object], app_id: str | None) -> Iterator[Recipien
             yield Recipient(place, app_id, item)
 
 
-def from_lines(lines: Iterable[str], app_id: str | None) -> Iterator[Recipient]:
+def from_lines(lines: Iterable[str], app_id: str | None, *, is_csv: bool = False) -> Iterator[Recipient]:
     """Read a text with one wxid a line, or a CSV whose header names ``wxid`` and perhaps ``app_id``.
 
-    Blank lines, and in a plain text lines that begin with ``#``, are left out.
+    ``is_csv``: it is said to be one, so that its first line is a header whatever it looks like. Blank lines, and in a
+    plain text lines that begin with ``#``, are left out.
 
     Raises:
         ValueError: a CSV's header names no wxid, or a line cannot be read.
@@ -75,7 +76,7 @@ def from_lines(lines: Iterable[str], app_id: str | None) -> Iterator[Recipient]:
     first = next(((number, line) for number, line in numbered if line.strip()), None)
     if first is None:
         return iter(())
-    header = _header(first[1])
+    header = _header(first[1], is_csv=is_csv)
     if header is not None:
         return _from_csv(header, first[0], (line for _, line in numbered), app_id)
     return _from_text(chain([first], numbered), app_id)
@@ -110,16 +111,16 @@ def _shown(value: object) -> str:
     return begins if len(text) <= _SHOWN else f"{begins}…"
 
 
-def _header(line: str) -> tuple[str, list[str]] | None:
+def _header(line: str, *, is_csv: bool) -> tuple[str, list[str]] | None:
     """Give the delimiter and the columns where a first line is the header of a CSV."""
-    if line.lstrip().startswith("#"):
+    if line.lstrip().startswith("#") and not is_csv:
         return None
     for delimiter in _DELIMITERS:
         columns = [name.strip().strip('"').lower() for name in line.split(delimiter)]
         if len(columns) > 1:
             return delimiter, columns
     only = line.strip().strip('"').lower()
-    return (_DELIMITERS[0], [only]) if only in _WXID else None
+    return (_DELIMITERS[0], [only]) if is_csv or only in _WXID else None
 
 
 def _from_csv(

@@ -16,7 +16,7 @@ import typer
 
 from gewe_cache.broadcast.run import Limits
 from gewe_cache.cli import broadcast_send
-from gewe_cache.cli.broadcast_view import broadcast_as_json, delivery_line
+from gewe_cache.cli.broadcast_view import broadcast_as_json, delivery_line, state_of
 from gewe_cache.cli.inputs import DatabaseOption, JsonOption, YesOption, opened
 from gewe_cache.cli.output import (
     EXIT_FAILURE,
@@ -128,6 +128,9 @@ def cancel(broadcast_id: IdArgument, database: DatabaseOption = None, *, yes: Ye
         if broadcast.state == "cancelled":
             print_line(f"Broadcast {broadcast_id} is cancelled already.")
             return
+        if not (broadcast.pending or broadcast.sending or broadcast.unknown):
+            print_line(f"Broadcast {broadcast_id} is over: there is nothing to cancel.")
+            return
         confirm(f"Cancel broadcast {broadcast_id}, of which {broadcast.pending:,} are pending?", yes=yes)
         with found.writer.begin() as connection:
             broadcasts.cancel(connection, broadcast_id)
@@ -229,7 +232,7 @@ def _print_table(latest: Sequence[Broadcast]) -> None:
         [
             str(each.id),
             human_time(each.created_at).partition("-")[2],
-            _state_of(each),
+            state_of(each),
             *(f"{getattr(each, state):,}" for state in broadcasts.STATES),
             _short_name(each),
         ]
@@ -249,7 +252,7 @@ def _print_table(latest: Sequence[Broadcast]) -> None:
 
 def _print_broadcast(found: Broadcast, last_end: datetime | None) -> None:
     counts = ", ".join(f"{getattr(found, state):,} {state}" for state in broadcasts.STATES)
-    print_line(f"Broadcast {found.id}  {_state_of(found)}, begun {human_time(found.created_at)} UTC")
+    print_line(f"Broadcast {found.id}  {state_of(found)}, begun {human_time(found.created_at)} UTC")
     print_line(f"image      {_image_of(found)}")
     print_line(f"at         {found.base_url}, scope {found.scope}")
     print_line(f"deliveries {counts}")
@@ -257,14 +260,6 @@ def _print_broadcast(found: Broadcast, last_end: datetime | None) -> None:
         print_line(f"duplicates {found.duplicates:,} dropped")
     if last_end is not None:
         print_line(f"last end   {human_age(utc_now() - last_end)} ago")
-
-
-def _state_of(found: Broadcast) -> str:
-    if found.state == "cancelled":
-        return "cancelled"
-    if found.sending:
-        return "sending"
-    return "open" if found.pending else "over"
 
 
 def _image_of(found: Broadcast) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -51,6 +51,7 @@ from gewe_cache.cli.output import (
     EXIT_REFUSED,
     EXIT_UNKNOWN,
     confirm,
+    describe_error,
     errors_as_exit_codes,
     fail,
     print_json,
@@ -252,10 +253,19 @@ def _prepare(opened: Broadcasts, image: Image, to: str, pace: Pace) -> Plan:
     try:
         if to == "-":
             return opened.prepare(image, from_lines(_text_of_stdin(), app_id), pace)
-        with Path(to).open(encoding="utf-8-sig", newline="") as file:
-            return opened.prepare(image, from_lines(file, app_id), pace)
+        with _open_text(to) as file:
+            lines = from_lines(file, app_id, is_csv=Path(to).suffix.lower() == ".csv")
+            return opened.prepare(image, lines, pace)
     except UnicodeDecodeError:
         msg = f"--to: {to} is not a text in UTF-8. Nothing was sent. Save it as UTF-8 (CSV UTF-8 in Excel)."
+        raise ValueError(msg) from None
+
+
+def _open_text(path: str) -> TextIO:
+    try:
+        return Path(path).open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        msg = f"--to: {describe_error(error)}. Nothing was sent."
         raise ValueError(msg) from None
 
 
@@ -269,7 +279,7 @@ def _agree(plan: Plan, pace: str, *, again: bool, dry_run: bool, yes: bool, as_j
     if as_json:
         print_json(plan_as_json(plan, {"event": "plan"} if dry_run else {"event": "plan", "id": plan.broadcast_id}))
     else:
-        print_plan(plan, pace)
+        print_plan(plan, pace, with_repeats=again or dry_run)
     if dry_run:
         raise typer.Exit(EXIT_OK)
     if plan.repeats.recipients and not again:

@@ -159,11 +159,11 @@ def route_of(plan: Plan) -> str:
     return "forward" if plan.is_cached else "upload, then forward"
 
 
-def print_plan(plan: Plan, pace: str) -> None:
-    """Say what will be sent, from where, and how long it takes."""
+def print_plan(plan: Plan, pace: str, *, with_repeats: bool) -> None:
+    """Say what will be sent, from where, how long it takes, and perhaps to how many it went already."""
     friends, groups = (sum(getattr(share, kind) for share in plan.shares) for kind in ("friends", "groups"))
     dropped = f"; duplicates dropped: {plan.duplicates:,}" if plan.duplicates else ""
-    print_line(f"Recipients  {plan.recipients:,}: {friends:,} friends, {groups:,} groups{dropped}")
+    print_line(f"Recipients  {plan.recipients:,}: {_counted(friends, 'friend')}, {_counted(groups, 'group')}{dropped}")
     print_line(f"Devices     {len(plan.shares):,}{_device_list(plan.shares)}")
     print_line(f"Route       {route_of(plan)}")
     print_line(f"Time        {_time_of(plan.duration, pace)}")
@@ -172,7 +172,7 @@ def print_plan(plan: Plan, pace: str) -> None:
             f"Devices with over 200 recipients: {len(plan.busy_devices):,}, such as {plan.busy_devices[0]}. "
             f"GeWe advises at most about 200 people in half an hour."
         )
-    if plan.repeats.recipients:
+    if with_repeats and plan.repeats.recipients:
         ids = ", ".join(str(each) for each in plan.repeats.broadcast_ids)
         complain(
             f"Within 24 hours the image went, or is going, to {plan.repeats.recipients:,} of these by broadcast {ids}."
@@ -208,13 +208,26 @@ def print_report(found: Broadcast, seconds: float) -> None:
 
 def broadcast_as_json(found: Broadcast) -> dict[str, Any]:
     """Give a broadcast's facts as JSON values."""
-    fields = {**asdict(found), "pace": loads(found.pace)}
+    fields = {**asdict(found), "state": state_of(found), "pace": loads(found.pace)}
     return {"id": fields.pop("id"), **{state: fields.pop(state) for state in _COUNTED}, **fields}
+
+
+def state_of(found: Broadcast) -> str:
+    """Give how a broadcast stands in one word."""
+    if found.state == "cancelled":
+        return "cancelled"
+    if found.sending:
+        return "sending"
+    return "open" if found.pending else "over"
 
 
 def _time_of(duration: timedelta, pace: str) -> str:
     least = f"at least {human_age(duration)}" if duration else "no pauses"
     return f"{least} at pace {pace}, plus GeWe's own time for each"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _device_list(shares: Sequence[Share]) -> str:

@@ -48,7 +48,9 @@ from gewe_cache.cli.output import (
 )
 from gewe_cache.errors import DeliveryUnknown, GeweCacheError, GeweRefused, RecipientUnavailable
 from gewe_cache.sending.server_client import ServerClient
-from gewe_cache.settings import DEFAULT_TOKEN_HEADER, check_name, make_settings
+from gewe_cache.settings import DEFAULT_TOKEN_HEADER, check_name, find_database, make_settings
+from gewe_cache.store.engine import parse_database_url
+from gewe_cache.store.schema import command_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +110,7 @@ def send(  # noqa: PLR0913, PLR0917 - one argument an option
                 through, make_settings(read_token(token_file), app_id, tuning=None, **settings), timeout
             )
         with closing(sender):
-            run = _Run(sender, chosen, recipients, as_json=json, refresh=refresh)
+            run = _Run(sender, chosen, recipients, database, as_json=json, refresh=refresh)
             try:
                 run.send_all()
             finally:
@@ -123,6 +125,7 @@ class _Run:
     sender: ImageSender | ServerClient
     image: Image
     recipients: Sequence[str]
+    database: str | None
     as_json: bool
     refresh: bool
     exit_code: int = EXIT_OK
@@ -164,7 +167,8 @@ class _Run:
             parts = [f"{count} {outcome}" for outcome, count in self.counts.items()]
             complain(", ".join([*parts, f"{len(left)} not tried"] if left else parts) + ".")
         if isinstance(self.sender, ImageSender) and self.sender.stats().store_failures:
-            complain("The cache was not kept: its database failed. gewe-cache -v send … tells why.")
+            check = command_on("gewe-cache db check", parse_database_url(find_database(self.database)))
+            complain(f"The cache was not kept: its database failed. To see why, without sending again: {check}")
 
     def _report_sent(self, sent: SentImage, seconds: float) -> None:
         self._count("accepted")

@@ -31,7 +31,15 @@ from gewe_cache.cli.inputs import (
     read_token,
     read_ttl,
 )
-from gewe_cache.cli.output import EXIT_USAGE, confirm, errors_as_exit_codes, fail, print_line, printable_url
+from gewe_cache.cli.output import (
+    EXIT_USAGE,
+    confirm,
+    describe_error,
+    errors_as_exit_codes,
+    fail,
+    print_line,
+    printable_url,
+)
 from gewe_cache.image import Image
 from gewe_cache.settings import check_name, parse_duration, utc_now
 from gewe_cache.store import tending
@@ -267,8 +275,11 @@ def _read_xml(xml_file: str) -> str:
     if xml_file == "-":
         content = sys.stdin.buffer.read(_MAX_XML_BYTES)
     else:
-        with Path(xml_file).open("rb") as file:
-            content = file.read(_MAX_XML_BYTES)
+        try:
+            with Path(xml_file).open("rb") as file:
+                content = file.read(_MAX_XML_BYTES)
+        except OSError as error:
+            fail(f"XML_FILE: {describe_error(error)}. Nothing was changed.", EXIT_USAGE)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

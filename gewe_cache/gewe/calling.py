@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,7 +11,7 @@ from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 Posted = Reply | Unreached | Unknown
 Guard = Callable[[], None]
@@ -30,8 +30,6 @@ _BEFORE_THE_CALL = frozenset(
         "ConnectTimeout",
         "PoolTimeout",
         "ProxyError",
-        "UnsupportedProtocol",
-        "InvalidURL",
     }
 )
 # httpx-aiohttp calls a connection that was lost under way a ConnectTimeout too: there, aiohttp's own error tells.
@@ -53,24 +51,25 @@ def time_limits(timeout: float) -> dict[str, Any]:
     return {"timeout": {"connect": connect, "pool": connect, "read": timeout, "write": timeout}}
 
 
-def guarding(guard: Guard) -> Callable[[str, Any], None]:
-    """Make the trace of a call that is given up where the guard says so: connecting may have taken a while."""
+class Watch:
+    """Sees a call's first byte come, as httpcore tells its "trace" extension; that of a proxy's CONNECT is not it."""
 
-    def trace(event: str, _info: object) -> None:
-        if event.endswith(_BEFORE_THE_FIRST_BYTE):
-            guard()
+    def __init__(self, guard: Guard | None = None) -> None:
+        """Ask ``guard`` right before: connecting may have taken a while. What it raises stops the call."""
+        self._guard = guard
+        self.has_begun = False
 
-    return trace
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of an event of a call."""
+        if not event.endswith(_BEFORE_THE_FIRST_BYTE) or info["request"].method == b"CONNECT":
+            return
+        if self._guard is not None:
+            self._guard()
+        self.has_begun = True
 
-
-def guarding_async(guard: Guard) -> Callable[[str, Any], Awaitable[None]]:
-    """Make such a trace for the async side."""
-    trace = guarding(guard)
-
-    async def trace_async(event: str, info: object) -> None:
-        trace(event, info)
-
-    return trace_async
+    async def trace_async(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of an event on the async side."""
+        self.trace(event, info)
 
 
 def reply_of(status: int, headers: list[tuple[bytes, bytes]], raw: bytes) -> Reply:
@@ -110,10 +109,14 @@ def has_left_over(connection: Any) -> bool:  # noqa: ANN401 - httpcore has many 
     return bool(left_over or is_ended)
 
 
-def outcome_of(error: Exception, timeout: float) -> Unreached | Unknown:
-    """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words."""
+def outcome_of(error: Exception, timeout: float, watch: Watch | None = None) -> Unreached | Unknown:
+    """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words.
+
+    ``watch`` has seen whether its first byte came; what was raised after that, such as by a hook of the client's, is
+    about something else.
+    """
     reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
-    if _is_before_the_call(error):
+    if _is_before_the_call(error) and not (watch is not None and watch.has_begun):
         return Unreached(reason)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return Unknown(f"no whole answer within {timeout:g} s")

@@ -187,14 +187,14 @@ def _post(
 ) -> Posted:
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
-    deadline = time.monotonic() + timeout
+    deadline, watch, request = time.monotonic() + timeout, calling.Watch(guard), None
     try:
         request = client.build_request("POST", url, content=body, headers=headers, extensions=time_limits(timeout))
         if _has_invalid_header(request):
             return _INVALID_HEADER
         if guard is not None:
             guard()
-            request.extensions["trace"] = calling.guarding(guard)
+        request.extensions["trace"] = watch.trace
         response = client.send(request, stream=True, follow_redirects=False)
         try:
             request.extensions["timeout"]["read"] = max(0.001, deadline - time.monotonic())
@@ -210,7 +210,7 @@ def _post(
             with suppress(Exception):
                 response.close()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return outcome_of(error, timeout)
+        return _outcome(error, request, timeout, watch)
 
 
 async def _post_async(
@@ -223,6 +223,7 @@ async def _post_async(
 ) -> Posted:
     if client.is_closed:
         return Unreached("the http_client passed in is closed")
+    watch, request = calling.Watch(guard), None
     try:
         async with asyncio.timeout(timeout):
             request = client.build_request("POST", url, content=body, headers=headers, extensions=time_limits(timeout))
@@ -230,7 +231,7 @@ async def _post_async(
                 return _INVALID_HEADER
             if guard is not None:
                 guard()
-                request.extensions["trace"] = calling.guarding_async(guard)
+            request.extensions["trace"] = watch.trace_async
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
                 received = bytearray()
@@ -243,7 +244,14 @@ async def _post_async(
                 with suppress(Exception):
                     await response.aclose()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return outcome_of(error, timeout)
+        return _outcome(error, request, timeout, watch)
+
+
+def _outcome(error: Exception, request: httpx.Request | None, timeout: float, watch: calling.Watch) -> Posted:
+    """Tell how a call ended by an error; one about another call, made by a hook of the client's, tells nothing."""
+    with suppress(AttributeError, RuntimeError):  # it is about none
+        watch.has_begun |= request is not None and error.request is not request  # type: ignore[attr-defined]
+    return outcome_of(error, timeout, watch)
 
 
 def _has_invalid_header(request: httpx.Request) -> bool:

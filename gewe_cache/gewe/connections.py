@@ -18,15 +18,16 @@ import httpcore
 import httpx
 
 from gewe_cache.gewe import calling
+from gewe_cache.gewe.bounded_stream import BoundedBackend, Deadline
 from gewe_cache.gewe.calling import KEEP_ALIVE, Guard, Posted, has_left_over, outcome_of, reply_of, time_limits
 from gewe_cache.gewe.clients import ssl_context
-from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unknown, Unreached
+from gewe_cache.gewe.wire import MAX_ANSWER_BYTES, Reply, Unreached
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ConnectionT = TypeVar("ConnectionT", httpcore.HTTPConnection, httpcore.AsyncHTTPConnection)
+ConnectionT = TypeVar("ConnectionT", "BoundedConnection", httpcore.AsyncHTTPConnection)
 
 _MOST_IDLE = 1000
 
@@ -69,12 +70,23 @@ class Idle(Generic[ConnectionT]):
         return [connection for _, connection in waiting]
 
 
+class BoundedConnection(httpcore.HTTPConnection):
+    """A connection whose calls each end by a deadline."""
+
+    def __init__(self, origin: httpcore.Origin) -> None:
+        """Connect to nothing yet."""
+        self.deadline = Deadline(0.0)
+        context = ssl_context() if origin.scheme == b"https" else None
+        backend = BoundedBackend(self.deadline)
+        super().__init__(origin, ssl_context=context, keepalive_expiry=KEEP_ALIVE, network_backend=backend)
+
+
 class Connections:
     """Posts bodies, for the sync driver."""
 
     def __init__(self) -> None:
         """Connect to nothing yet."""
-        self._idle: Idle[httpcore.HTTPConnection] = Idle()
+        self._idle: Idle[BoundedConnection] = Idle()
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float, guard: Guard | None) -> Posted:
         """Post a body; every failure comes back as an outcome."""
@@ -83,17 +95,16 @@ class Connections:
             request = _request(url, headers, body, timeout)
             origin = request.url.origin
             connection, stale = self._idle.take(origin)
-            if connection is None:
-                context = ssl_context() if origin.scheme == b"https" else None
-                connection = httpcore.HTTPConnection(origin, ssl_context=context, keepalive_expiry=KEEP_ALIVE)
+            connection = connection or BoundedConnection(origin)
+            connection.deadline.at = deadline
         except Exception as error:  # noqa: BLE001 - nothing has gone out
             return _unmade(error)
         try:
             _close(stale)
             if guard is not None:
                 guard()
-                request.extensions["trace"] = calling.guarding(guard)
-            return _exchange(connection, request, deadline, timeout)
+                request.extensions["trace"] = calling.Watch(guard).trace
+            return _exchange(connection, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
             return outcome_of(error, timeout)
         finally:
@@ -134,7 +145,7 @@ class AsyncConnections:
                 await _aclose(stale)
                 if guard is not None:
                     guard()
-                    request.extensions["trace"] = calling.guarding_async(guard)
+                    request.extensions["trace"] = calling.Watch(guard).trace_async
                 return await _exchange_async(connection, request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
             return outcome_of(error, timeout)
@@ -146,19 +157,14 @@ class AsyncConnections:
         await _aclose(self._idle.drain())
 
 
-def _exchange(
-    connection: httpcore.HTTPConnection, request: httpcore.Request, deadline: float, timeout: float
-) -> Reply | Unknown:
+def _exchange(connection: BoundedConnection, request: httpcore.Request) -> Reply:
     response = connection.handle_request(request)
     try:
-        request.extensions["timeout"]["read"] = max(0.001, deadline - time.monotonic())
         received = bytearray()
         for chunk in response.iter_stream():
             received += chunk
             if len(received) > MAX_ANSWER_BYTES:
                 return Reply(response.status, None)
-            if time.monotonic() > deadline:
-                return Unknown(f"no whole answer within {timeout:g} s")
         return reply_of(response.status, response.headers, bytes(received))
     finally:
         with suppress(Exception):
@@ -203,7 +209,7 @@ def _unmade(error: Exception) -> Unreached:
     return Unreached(f"the call could not be made: {type(error).__name__}: {one_line(error)}")
 
 
-def _close(connections: list[httpcore.HTTPConnection]) -> None:
+def _close(connections: list[BoundedConnection]) -> None:
     for connection in connections:
         with suppress(Exception):
             connection.close()

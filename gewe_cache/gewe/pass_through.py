@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from gewe_cache.gewe.calling import outcome_of, time_limits
+from gewe_cache.gewe.calling import Watch, outcome_of, time_limits
 from gewe_cache.gewe.clients import Clients, new_async_client
 from gewe_cache.text import one_line
 
@@ -107,11 +107,13 @@ class PassThrough:
             await client.aclose()
 
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response | Unreached | Unknown:
+        watch = Watch()
+        request.extensions["trace"] = watch.trace_async
         try:
             async with asyncio.timeout(self._timeout):
                 return await client.send(request, stream=True, follow_redirects=False)
         except (OSError, TimeoutError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            return outcome_of(error, self._timeout)
+            return outcome_of(error, self._timeout, watch)
 
 
 async def _read(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ Calls go out by bare connections (``connections``), unless something else is ask
 of httpx or httpx2, or where the environment names a proxy, by small clients of httpx (``clients``), which know what to
 do with it; on the async side by aiohttp (``fast``), where ``GEWE_CACHE_HTTP`` says so.
 
-``timeout`` holds for the whole call. On the sync side it may overrun while a server drips its headers: a
+``timeout`` holds for the whole call. A sync client of httpx may overrun it while a server drips its headers: a
 single read is bounded, their number is not.
 """
 

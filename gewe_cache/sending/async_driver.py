@@ -1,8 +1,8 @@
 """The async driver: performs the flow's steps on one event loop, the database in a few threads of its own.
 
 Cancellation. A step under way is never cancelled: the caller gets ``CancelledError`` at once, and a task
-that the driver owns sees the step to its end and lets the flow save, log and let go of what it holds. Steps
-that would begin something new are refused to such a flow.
+that the driver owns sees the step to its end and lets the flow save, log and let go of what it holds. A call
+of which nothing has been written yet is given up. Steps that would begin something new are refused to such a flow.
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ class Transport(Protocol):
     ) -> Posted: ...
 
 
+class _Call:
+    """A call in a task of its own. Once it is left it is not begun any more; what has gone out goes on."""
+
+    task: asyncio.Task[Posted]
+
+    def __init__(self, guard: Guard | None) -> None:
+        self._guard = guard
+        self.is_left = False
+
+    def check(self) -> None:
+        """Refuse its first byte where nobody waits for it any more."""
+        if self.is_left:
+            raise Abandoned
+        if self._guard is not None:
+            self._guard()
+
+
 class AsyncDriver:
     """Drives the flows of one sender on one event loop."""
 
@@ -72,7 +89,7 @@ class AsyncDriver:
         try:
             step = next(steps)
             while True:
-                pending: asyncio.Task[Any] | Future[Any] | None = None
+                pending: _Call | Future[Any] | None = None
                 try:
                     if isinstance(step, Wait | Pause | Publish):
                         result = await _wait(step)
@@ -80,9 +97,7 @@ class AsyncDriver:
                         result = self._perform_store(step)
                     else:
                         pending = self._begin(step)
-                        result = await (
-                            asyncio.shield(pending) if isinstance(pending, asyncio.Task) else _done(pending)
-                        )
+                        result = await (asyncio.shield(pending.task) if isinstance(pending, _Call) else _done(pending))
                 except asyncio.CancelledError:
                     await self._leave(steps, pending)
                     raise
@@ -105,15 +120,17 @@ class AsyncDriver:
         """Tell whether a step is a keyed read that is cheaper here than in another thread."""
         return isinstance(step, Ask) and not step.write and self._core.store.reads_inline
 
-    def _begin(self, step: Ask | Demand | Post) -> asyncio.Task[Any] | Future[Any]:
+    def _begin(self, step: Ask | Demand | Post) -> _Call | Future[Any]:
         """Begin a step that is seen to its end, whoever stops waiting for it."""
         if not isinstance(step, Post):
             return self._submit(step)
         core = self._core
-        call = self._transport.post(
-            core.url_of(step.request), core.headers(), step.request.body, step.timeout, step.guard
+        call = _Call(step.guard)
+        posting = self._transport.post(
+            core.url_of(step.request), core.headers(), step.request.body, step.timeout, call.check
         )
-        return asyncio.get_running_loop().create_task(call)
+        call.task = asyncio.get_running_loop().create_task(posting)
+        return call
 
     def _submit(self, step: Ask | Demand) -> Future[Any]:
         done = self._begin_in_a_thread(self._perform_store, step)
@@ -136,18 +153,19 @@ class AsyncDriver:
                 msg = f"not a step of the store: {step}"
                 raise TypeError(msg)
 
-    async def _leave(self, steps: Flow[Any], pending: asyncio.Task[Any] | Future[Any] | None) -> None:
+    async def _leave(self, steps: Flow[Any], pending: _Call | Future[Any] | None) -> None:
         """See an abandoned flow to its end, so that the caller can go at once.
 
         Only a call that is out needs the loop, and a task of ours; all the rest is done in a thread.
         """
-        if not isinstance(pending, asyncio.Task):
+        if not isinstance(pending, _Call):
             self._in_a_thread(self._finish_after, steps, pending)
             return
-        if pending.cancelling():  # the loop itself is closing down, and waits for no new task
-            await _done(self._in_a_thread(self._finish, steps, *await _settle(pending)))
+        pending.is_left = True
+        if pending.task.cancelling():  # the loop itself is closing down, and waits for no new task
+            await _done(self._in_a_thread(self._finish, steps, *await _settle(pending.task)))
             return
-        task = asyncio.get_running_loop().create_task(self._finish_after_call(steps, pending))
+        task = asyncio.get_running_loop().create_task(self._finish_after_call(steps, pending.task))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

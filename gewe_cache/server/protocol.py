@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with what it lacks: an end to waiting for a request's head, and a bound on connections."""
+"""uvicorn's HTTP protocol with what it lacks: bounds on what a client sends ahead, on its silence, and on clients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from gewe_cache.server.settings import Limits
+
+_MOST_BYTES_AHEAD: Final = 1_000_000
+"""Of requests that a client sends before it has its answer."""
 
 _KEY: Final = "gewe_cache_transport"
 _BODY: Final = '{"ret":503,"msg":"Too many connections. Nothing was sent. Send again later."}'
@@ -29,6 +32,7 @@ class GuardedProtocol(H11Protocol):
         super().__init__(**arguments)
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Turn away who is one too many."""
@@ -47,11 +51,30 @@ class GuardedProtocol(H11Protocol):
             return
         super().data_received(data)
         self._watch_head()
+        if len(self.conn.trailing_data[0]) > _MOST_BYTES_AHEAD:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._stop_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Let go of a client that does not read on in time."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self._limits.client_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop that clock: it reads again."""
+        super().resume_writing()
+        self._stop_write_timer()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; where it cannot be answered, end its connection alone."""

@@ -29,6 +29,7 @@ _WAL_PATIENCE = 30.0
 _WAL_PAUSE = 0.02
 _POOL_SIZE = 5
 _LAST_PORT = 65_535
+_SECRET_PARAMETERS = ("password", "sslpassword")
 _OF_THE_DRIVER = frozenset({"cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout"})
 # A statement is given twice the time-out, by the server; what is not answered after that never will be.
 _WORST_ANSWER = 3
@@ -93,7 +94,12 @@ class Database:
 
     def __repr__(self) -> str:
         """Show which database, without its password."""
-        return f"Database({self.url.difference_update_query(['password']).render_as_string(hide_password=True)})"
+        return f"Database({without_secrets(self.url)})"
+
+
+def without_secrets(url: URL) -> str:
+    """Give a database's URL without its passwords."""
+    return url.difference_update_query(_SECRET_PARAMETERS).render_as_string(hide_password=True)
 
 
 def parse_database_url(database: str) -> URL:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gewe_cache.errors import SchemaOutdated, SchemaUnknown, StoreError
 from gewe_cache.log import Log
-from gewe_cache.store.engine import Database, open_database, parse_database_url
+from gewe_cache.store.engine import Database, open_database, parse_database_url, without_secrets
 from gewe_cache.store.entries import CorruptEntryError
 from gewe_cache.text import one_line
 
@@ -125,7 +125,10 @@ class Store:
             if not _only_writing_failed(error):
                 self._ready = False
                 self.database.begin_anew()
-            msg = f"The database failed ({describe(error)}). Nothing was changed; check {self.database} and try again."
+            msg = (
+                f"The database failed ({describe(error)}). Nothing was changed. Check the database, "
+                f"{without_secrets(self.database.url)}, and try again."
+            )
             raise StoreError(msg) from None  # the cause's own text may show a row, and so an aes_key
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 
 from gewe_cache.errors import SchemaOutdated, SchemaUnknown
 from gewe_cache.settings import find_database
-from gewe_cache.store.engine import parse_database_url
+from gewe_cache.store.engine import parse_database_url, without_secrets
 from gewe_cache.store.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def refuse_unknown(revision: str | None, url: URL) -> None:
 
 def shown(url: URL) -> str:
     """Give a database's URL as people may see it."""
-    plain = url.set(drivername=url.get_backend_name()).difference_update_query(["password"])
-    return plain.render_as_string(hide_password=True)
+    return without_secrets(url.set(drivername=url.get_backend_name()))
 
 
 def _outdated(revision: str | None, url: URL) -> str:
@@ -84,11 +83,16 @@ def _outdated(revision: str | None, url: URL) -> str:
 
 def advice(url: URL) -> str:
     """Name the command that creates or migrates a database."""
+    return f"Run: {command_on(UPGRADE_COMMAND, url)}"
+
+
+def command_on(command: str, url: URL) -> str:
+    """Give a command with the option that names this database, where it would not find it by itself."""
     if _is_default(url):
-        return f"Run: {UPGRADE_COMMAND}"
+        return command
     url = _writable(url)
     hidden = " (with the password in place of ***)" if url.password is not None else ""
-    return f"Run: {UPGRADE_COMMAND} --database {shlex.quote(shown(url))}{hidden}"
+    return f"{command} --database {shlex.quote(shown(url))}{hidden}"
 
 
 def _writable(url: URL) -> URL:

@@ -73,8 +73,11 @@ def test_the_same_start_again_is_refused_unless_asked_for(gewe: Sandbox, image: 
     assert refused.exit_code == output.EXIT_FAILURE
     assert "going, to 5 of these recipients by broadcast 1" in refused.stderr
     assert "--again" in refused.stderr
+    assert refused.stderr.count("24 hours") == 1
     assert len(gewe.deliveries) == 5
-    assert invoke(*_start(image, "--to", to, "--again")).exit_code == 0
+    assert "24 hours" in invoke(*_start(image, "--to", to, "--dry-run")).stderr
+    again = invoke(*_start(image, "--to", to, "--again"))
+    assert (again.exit_code, again.stderr.count("24 hours")) == (0, 1)
     assert len(gewe.deliveries) == 10
 
 
@@ -129,25 +132,34 @@ def test_recipients_come_from_standard_input_or_a_csv(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("name", "content", "said"),
     [
-        (b"1@chatroom\nwxid a\n2@chatroom\n\x07\n", "line 2: wxid 'wxid a' is not"),
-        (b"name,app_id\nA,wx_1\n", "line 1: a CSV needs a header that names wxid"),
-        (b"\xff\xfe1\x00@\x00", "is not a text in UTF-8"),
-        (b"\n# nobody\n\n", "the list is empty"),
-        (b"", "the list is empty"),
+        ("to.txt", b"1@chatroom\nwxid a\n2@chatroom\n\x07\n", "line 2: wxid 'wxid a' is not"),
+        ("to.txt", b"name,app_id\nA,wx_1\n", "line 1: a CSV needs a header that names wxid"),
+        ("to.txt", b"\xff\xfe1\x00@\x00", "is not a text in UTF-8"),
+        ("to.txt", b"\n# nobody\n\n", "the list is empty"),
+        ("to.txt", b"", "the list is empty"),
+        ("to.CSV", "微信号\nwxid_a\n".encode(), "line 1: a CSV needs a header that names wxid"),
+        ("to.csv", b"#1@chatroom\nwxid_a\n", "line 1: a CSV needs a header that names wxid"),
     ],
 )
 def test_bad_lists_are_named_before_anything_is_sent(
-    gewe: Sandbox, image: str, tmp_path: Path, invoke: Invoke, content: bytes, said: str
+    gewe: Sandbox, image: str, tmp_path: Path, invoke: Invoke, name: str, content: bytes, said: str
 ) -> None:
-    to = tmp_path / "to.txt"
+    to = tmp_path / name
     to.write_bytes(content)
     refused = invoke(*_start(image, "--to", str(to)))
     assert refused.exit_code == output.EXIT_USAGE
     assert said in refused.stderr
     assert "Nothing was sent" in refused.stderr
     assert gewe.calls == []
+
+
+def test_a_list_that_is_not_there_is_named(image: str, tmp_path: Path, invoke: Invoke) -> None:
+    refused = invoke(*_start(image, "--to", str(tmp_path / "none.txt")))
+    assert refused.exit_code == output.EXIT_USAGE
+    assert refused.stderr.startswith("gewe-cache: --to: No such file")
+    assert "Nothing was sent" in refused.stderr
 
 
 @pytest.mark.parametrize("pace", ["fast", "-1", "nan", "1e9", ""])
@@ -167,6 +179,7 @@ def test_what_ended_how_is_told_and_listed(gewe: Sandbox, image: str, to: str, i
     assert [each["state"] for each in deliveries] == ["sent", "refused", "unknown", "sent", "sent"]
     assert (end["sent"], end["refused"], end["unknown"], end["pending"]) == (3, 1, 1, 0)
     [listed] = _rows(invoke("broadcast", "list", "--json").stdout)
+    assert listed["state"] == end["state"] == "over"
     assert [listed[name] for name in COUNTED] == [1, 0, 0, 3, 1, 1]
     shown = invoke("broadcast", "show", "1").stdout
     assert f"refused  {GROUPS[1]}" in shown
@@ -199,6 +212,15 @@ def test_a_cancelled_broadcast_is_not_resumed(gewe: Sandbox, image: str, to: str
     assert refused.exit_code == output.EXIT_USAGE
     assert "cancelled" in refused.stderr
     assert gewe.deliveries == []
+
+
+def test_what_is_over_is_not_cancelled(gewe: Sandbox, image: str, to: str, invoke: Invoke) -> None:
+    assert invoke(*_start(image, "--to", to)).exit_code == 0
+    assert "nothing to cancel" in invoke("broadcast", "cancel", "1", "--yes").stdout
+    assert " over " in invoke("broadcast", "list").stdout
+    gewe.fail(Fault.close(delivered=False), to_wxid="wxid_doubtful")
+    assert invoke(*_start(image, "--to", "-"), stdin=b"wxid_doubtful\n").exit_code == output.EXIT_UNKNOWN
+    assert invoke("broadcast", "cancel", "2", "--yes").stdout == "Cancelled broadcast 2.\n"  # it could be resent
 
 
 @pytest.mark.parametrize("command", ["show", "resume", "cancel", "export"])

@@ -120,7 +120,11 @@ def test_what_went_wrong_is_one_line_on_stderr(gewe: Sandbox, run: Run, tmp_path
     assert len(unknown.stderr.splitlines()) == 1
     away = run("send", image, OTHER, GEWE_CACHE_DATABASE=f"sqlite:///{tmp_path.as_posix()}")
     assert (away.returncode, away.stdout.split()[1]) == (output.EXIT_OK, "upload")
-    assert away.stderr == "gewe-cache: The cache was not kept: its database failed. gewe-cache -v send … tells why.\n"
+    why = "The cache was not kept: its database failed. To see why, without sending again: gewe-cache db check"
+    assert away.stderr == f"gewe-cache: {why}\n"
+    named = f"sqlite:///{(tmp_path / 'a folder').as_posix()}/none/cache.db"
+    (tmp_path / "a folder").write_text("is none", encoding="utf-8")
+    assert run("send", image, OTHER, "--database", named).stderr == f"gewe-cache: {why} --database '{named}'\n"
 
 
 def test_an_interrupted_send_is_said_to_be_unknown(gewe: Sandbox) -> None:

@@ -133,14 +133,14 @@ def test_an_answer_that_does_not_come_in_time_is_unknown(
     assert world.deliveries_to("wxid_victim") == fault.delivered
 
 
-def test_dripping_headers_end_in_time_on_the_async_side(
+def test_dripping_headers_end_in_time_but_for_a_sync_client_that_is_not_ours(
     world: World, kind: str, driver: Driver, image: str, route: Route
 ) -> None:
-    """Each single read of a sync call is bounded, their number is not: it may overrun, but says the truth."""
+    """Of such a client each single read is bounded, their number is not: it may overrun, but says the truth."""
     limit_calls(driver, _SHORT)
     plan, sending = _begin(world, driver, image, route, Fault.drip(0.02, delivered=True, headers=True))
     assert plan.wait_reached()
-    if kind.startswith("async"):
+    if kind not in {"sync httpx", "sync httpx2"}:
         assert isinstance(sending.exception(PATIENCE), DeliveryUnknown)
     plan.release()
     error = sending.exception(PATIENCE)
@@ -279,6 +279,36 @@ def test_an_event_hook_that_fails_after_the_answer_makes_no_second_call(world: W
     error = driver.begin("wxid_victim", image).exception(PATIENCE)
     assert isinstance(error, DeliveryUnknown)
     assert world.calls_to("wxid_victim") == world.deliveries_to("wxid_victim") == 1
+
+
+@pytest.mark.parametrize("kind", GIVEN_CLIENTS)
+def test_an_event_hook_that_cannot_connect_elsewhere_makes_no_second_call(world: World, kind: str, image: str) -> None:
+    """What it raises looks as if the call itself had not got through."""
+    http: Any = httpx2 if kind.endswith("httpx2") else httpx
+
+    def tell(_response: object) -> None:
+        with refusing_address() as nobody:
+            http.post(nobody, trust_env=False)
+
+    async def tell_async(response: object) -> None:
+        tell(response)
+
+    hook = tell if kind.startswith("sync") else tell_async
+    driver = world.open(kind, client={"event_hooks": {"response": [hook]}})
+    for route in ("upload", "forward"):
+        error = driver.begin(f"wxid_{route}", image).exception(PATIENCE)
+        assert isinstance(error, DeliveryUnknown)
+        assert world.calls_to(f"wxid_{route}") == world.deliveries_to(f"wxid_{route}") == 1
+
+
+@pytest.mark.parametrize("elsewhere", [b"mailto:ops@example.com", b"http://["])
+def test_a_redirect_to_nowhere_is_one_call(world: World, kind: str, image: str, elsewhere: bytes) -> None:
+    with Gate(world.sandbox.base_url) as gate:
+        gate.passes = False
+        gate.tamper = lambda *_: b"HTTP/1.1 302 X\r\nlocation: %s\r\ncontent-length: 0\r\n\r\n" % elsewhere
+        error = world.open(kind, base_url=gate.base_url).begin("wxid_victim", image).exception(PATIENCE)
+        assert gate.calls == 1
+    assert isinstance(error, GeweRefused | DeliveryUnknown)
 
 
 def _limits_of(kind: str, **limits: int) -> Any:

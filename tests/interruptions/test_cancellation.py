@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gewe_cache import AsyncImageSender
 from gewe_cache.sandbox import Fault
 from tests.concurrency.crews import held, waiters
 from tests.interruptions.cancelling import begin, cancel, close, lines, reached
-from tests.interruptions.kit import PATIENCE, Gate, check_record, saved_files, until
+from tests.interruptions.kit import PATIENCE, Gate, check_record, is_idle, saved_files, until
+from tests.interruptions.kit import settings as settings_of
 
 if TYPE_CHECKING:
-    from gewe_cache import AsyncImageSender, SentImage
+    from collections.abc import Callable
+
+    from gewe_cache import SentImage
     from gewe_cache.sandbox import Sandbox
 
 _REFUSAL = {"msg": "?"}
+
+
+class SlowNames:
+    """Stands in for the system's resolver: it knows ``HOST``, and says so when it is let."""
+
+    HOST = "gewe.test"
+
+    def __init__(self) -> None:
+        self.asked, self.answer = threading.Event(), threading.Event()
+        self._real: Callable[..., Any] = socket.getaddrinfo
+
+    def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in {self.HOST, self.HOST.encode()}:
+            return self._real(host, *arguments, **options)
+        self.asked.set()
+        assert self.answer.wait(PATIENCE)
+        return self._real("127.0.0.1", *arguments, **options)
 
 
 # --- before, during, after its call ------------------------------------------------------------------------
@@ -26,6 +49,42 @@ async def test_before_it_has_begun(sender: AsyncImageSender, sandbox: Sandbox, u
     await cancel(begin(sender, "gone", url))
     await close(sender)
     assert sandbox.calls == []
+
+
+@pytest.mark.parametrize("http", ["httpcore", "aiohttp"])
+async def test_while_its_connection_is_being_made(
+    sandbox: Sandbox, url: str, shared_database: str, monkeypatch: pytest.MonkeyPatch, http: str
+) -> None:
+    """Nothing has been written by then, and nothing is."""
+    monkeypatch.setenv("GEWE_CACHE_HTTP", http)
+    names = SlowNames()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    settings = {**settings_of(sandbox, shared_database), "base_url": sandbox.base_url.replace("127.0.0.1", names.HOST)}
+    async with AsyncImageSender(**settings) as sender:
+        leader = begin(sender, "gone", url)
+        await asyncio.to_thread(names.asked.wait, PATIENCE)
+        waiter = begin(sender, "waiter", url, 2)
+        await until(lambda: waiters(sender._core.parts) == 1)
+        await cancel(leader)
+        names.answer.set()
+        assert (await waiter).route == "upload"
+        assert is_idle(sender._core.parts)
+    check_record(sandbox, "wxid_waiter")
+    assert len(sandbox.calls) == 1
+
+
+@pytest.mark.parametrize("http", ["httpcore", "aiohttp"])
+async def test_right_before_its_call_begins(
+    sandbox: Sandbox, url: str, shared_database: str, monkeypatch: pytest.MonkeyPatch, http: str
+) -> None:
+    monkeypatch.setenv("GEWE_CACHE_HTTP", http)
+    async with AsyncImageSender(**settings_of(sandbox, shared_database)) as sender:
+        await sender.send_image("wxid_first", url)
+        send = begin(sender, "gone", url)
+        await asyncio.sleep(0)  # it has made its call's task, which has not run yet
+        await cancel(send)
+    check_record(sandbox, "wxid_first")
+    assert len(sandbox.calls) == 1
 
 
 @pytest.mark.parametrize("delivered_first", [False, True])

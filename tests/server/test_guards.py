@@ -169,6 +169,30 @@ def test_who_does_not_read_an_answer_is_let_go(world: World) -> None:
     assert line["sent"] < 50_000_000
 
 
+@pytest.mark.parametrize("target", ["/_gewe-cache/metrics", "/images/big.bin"])
+def test_who_asks_and_asks_and_reads_no_answer_is_let_go(world: World, target: str) -> None:
+    world.sandbox.add_image("big.bin", b"x" * 50_000)
+    proxy = world.open(limits=QUICK)
+    with Wire(proxy) as wire:
+        wire.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 5_000)
+        assert until(lambda: _is_cut(wire))
+
+
+def test_who_sends_far_ahead_of_the_answers_is_let_go(proxy: Proxy) -> None:
+    many = b"GET /images/none.png HTTP/1.1\r\nHost: x\r\n\r\n" * 500
+    with Wire(proxy) as wire:
+        assert any(_is_cut(wire, many) for _ in range(10_000))
+
+
+def _is_cut(wire: Wire, request: bytes = b"G") -> bool:
+    """Ask once more, and tell whether the other side has gone."""
+    try:
+        wire.send(request)
+    except ConnectionError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("answer_first", [False, True])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("target", ["/healthz/live", PATH, "/sandbox/"])

@@ -177,6 +177,15 @@ def test_an_answer_that_does_not_come(world: World, method: str, status: int, wh
     assert len(upstream.heads) == 1
 
 
+def test_a_redirect_that_no_client_can_read_is_no_reason_to_send_again(world: World) -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: mailto:ops@example.com\r\nContent-Length: 0\r\n\r\n"
+    with RawUpstream(answer) as upstream:
+        proxy = world.open(upstream=upstream.url)
+        answered = httpx.post(f"{proxy.base_url}/message/postText", json={}, trust_env=False)
+        assert (answered.status_code, answered.json()["ret"]) == (200, 504)
+        assert len(upstream.heads) == 1
+
+
 def test_an_upstream_that_is_down(world: World) -> None:
     world.sandbox.stop()
     proxy = world.open()

@@ -237,6 +237,15 @@ def test_percent_and_at_in_a_password_reach_the_server_as_they_are(postgres_url:
         admin.dispose()
 
 
+def test_no_password_of_a_url_is_shown() -> None:
+    database = open_database(
+        "postgresql://u:secret-1@h/x?password=secret-2&sslpassword=secret-3&application_name=shown"
+    )
+    for said in (repr(database), schema.shown(database.url)):
+        assert "shown" in said
+        assert "secret" not in said
+
+
 def test_the_wrong_password_is_an_error_of_the_connection(postgres_server: PostgresServer) -> None:
     url = parse_database_url(postgres_server.url).set(password="p%40@/wrong")  # noqa: S106 - not one
     database = open_database(url.render_as_string(hide_password=False))

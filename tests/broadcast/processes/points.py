@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from gewe_cache.broadcast import run
 from gewe_cache.broadcast.writer import LedgerWriter
-from gewe_cache.gewe import calling, transport
+from gewe_cache.gewe import calling
 from gewe_cache.sending import calls, flow
 from gewe_cache.store.ledger import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 # In the order in which a delivery passes them; what is passed once for each turn at the ledger, and for each call.
 IN_A_TURN = ("claim unwritten", "claim written", "end unwritten", "end written")
@@ -113,17 +113,12 @@ def _watch_sends(trap: Trap) -> None:
 
 
 def _watch_the_wire(trap: Trap) -> None:
-    guarding = calling.guarding_async
+    trace = calling.Watch.trace_async
 
-    def watched(guard: transport.Guard) -> Callable[[str, Any], Awaitable[None]]:
-        trace = guarding(guard)
+    async def traced(watch: calling.Watch, event: str, info: Any) -> None:
+        await trace(watch, event, info)
+        point = _OF_THE_WIRE.get(event.partition(".")[2])
+        if point is not None:
+            trap.passed(point)
 
-        async def traced(event: str, info: Any) -> None:
-            await trace(event, info)
-            point = _OF_THE_WIRE.get(event.partition(".")[2])
-            if point is not None:
-                trap.passed(point)
-
-        return traced
-
-    calling.guarding_async = watched
+    calling.Watch.trace_async = traced  # type: ignore[assignment, method-assign]
