@@ -61,7 +61,7 @@ class ImageSender(sender.ImageSender):
         """
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
-        start.check_no_loop()
+        start.check_can_run(self._transport)
         with start.broadcasts_of(self._live()) as opened:
             found = start.begin(opened, image, recipients, app_id, pace, again=again)
             return self._work(opened, found, pace, start.listener(on_delivery), as_image(image))
@@ -92,7 +92,7 @@ class ImageSender(sender.ImageSender):
         """
         from gewe_cache.broadcast import start  # noqa: PLC0415 - slow to load, and most bots send single images
 
-        start.check_no_loop()
+        start.check_can_run(self._transport)
         with start.broadcasts_of(self._live()) as opened:
             found = start.find(opened, broadcast_id, image, resend_unknown=resend_unknown)
             return self._work(opened, found, pace, start.listener(on_delivery), image)

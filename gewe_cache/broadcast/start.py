@@ -11,6 +11,7 @@ from gewe_cache.broadcast.pace import MANY_IN_HALF_AN_HOUR, Pace
 from gewe_cache.broadcast.recipients import from_items
 from gewe_cache.broadcast.run import Listener
 from gewe_cache.broadcast.service import Broadcasts, broadcasts_of
+from gewe_cache.gewe.transport import check_async_calls
 from gewe_cache.image import as_image
 from gewe_cache.log import Log
 
@@ -18,22 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gewe_cache.broadcast.senders import OnDelivery, To
+    from gewe_cache.gewe.transport import SyncTransport
     from gewe_cache.image import Image
     from gewe_cache.store.broadcasts import Broadcast
 
-__all__ = ["Broadcasts", "begin", "broadcasts_of", "check_no_loop", "find", "in_a_thread", "listener", "see_through"]
+__all__ = ["Broadcasts", "begin", "broadcasts_of", "check_can_run", "find", "in_a_thread", "listener", "see_through"]
 
 T = TypeVar("T")
 
 _log = Log("gewe_cache.broadcast")
 
 
-def check_no_loop() -> None:
-    """See, before anything is written down, that a loop of our own can run in this thread.
+def check_can_run(transport: SyncTransport) -> None:
+    """See, before anything is written down, that a loop of our own can run in this thread, and make calls.
 
     Raises:
-        RuntimeError: another one runs.
+        RuntimeError: another loop runs.
+        ValueError: ``GEWE_CACHE_HTTP`` names something unknown, or not installed.
     """
+    if not transport.is_given:
+        check_async_calls()
     try:
         asyncio.get_running_loop()
     except RuntimeError:

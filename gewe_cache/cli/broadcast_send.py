@@ -58,6 +58,7 @@ from gewe_cache.cli.output import (
     print_line,
 )
 from gewe_cache.errors import AlreadyBroadcast
+from gewe_cache.gewe.transport import check_async_calls
 from gewe_cache.image import Image
 from gewe_cache.sending.core import Core
 from gewe_cache.sending.server_client import publish_to_server
@@ -227,6 +228,7 @@ def _settings(  # noqa: PLR0913, PLR0917 - the options of both commands
 @contextmanager
 def _opened(settings: Settings, server: str | None) -> Iterator[Broadcasts]:
     """Open the broadcasts of a sender; local images that are not in the cache are hosted by the server."""
+    check_async_calls()
     publish = None
     if server is not None:
         publish = publish_to_server(server, settings.token, token_header=settings.token_header)

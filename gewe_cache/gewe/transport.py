@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from gewe_cache.gewe.clients import GivenAsyncClient, GivenClient
 
-__all__ = ["AsyncTransport", "Guard", "Posted", "SyncTransport", "ThreadTransport"]
+__all__ = ["AsyncTransport", "Guard", "Posted", "SyncTransport", "ThreadTransport", "check_async_calls", "has_proxy"]
 
 _MOST_THREADS = 64
 _KINDS_OF_PROXIES = frozenset({"http", "https", "all"})
@@ -144,13 +144,22 @@ class ThreadTransport:
         self._threads.shutdown(wait=False)
 
 
-def _has_proxy() -> bool:
+def check_async_calls() -> None:
+    """Tell before anything is begun whether ``AsyncTransport`` can be made.
+
+    Raises:
+        ValueError: as it does.
+    """
+    _async_calls(None)
+
+
+def has_proxy() -> bool:
     """Tell whether the environment names a proxy, in one of the ways that httpx knows."""
     return not _KINDS_OF_PROXIES.isdisjoint(getproxies())
 
 
 def _calls() -> _Wire:
-    if _has_proxy():
+    if has_proxy():
         return SmallClientsCalls()
     from gewe_cache.gewe.connections import Connections  # noqa: PLC0415 - httpcore is slow to import, also for httpx
 
@@ -161,7 +170,7 @@ def _async_calls(http_client: GivenAsyncClient | None) -> _AsyncWire:
     if http_client is not None:
         return AsyncGivenClientCalls(http_client)
     wanted = wants_aiohttp()
-    if _has_proxy():
+    if has_proxy():
         return AsyncSmallClientsCalls()
     if not wanted:
         from gewe_cache.gewe.connections import AsyncConnections  # noqa: PLC0415

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from gewe_cache.errors import DeliveryUnknown, GeweUnreachable
+from gewe_cache.gewe.transport import has_proxy
 from gewe_cache.gewe.wire import Accepted, Outcome, Refused, Reply, Request, Unknown, Unreached, read_reply
 from gewe_cache.image import SentImage
 from gewe_cache.log import Log
@@ -77,9 +78,10 @@ def call(parts: Parts, errand: Errand, request: Request) -> Flow[Answer]:
             parts.counters.count(refusals=1)
             return Answer(outcome, time.monotonic() - began)
         case Unreached(reason):
+            proxy = ", the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names" if has_proxy() else ""
             msg = (
                 f"GeWe could not be reached at {parts.settings.base_url} ({reason}). Nothing was sent to "
-                f"{one_line(errand.to_wxid)}. Check base_url (GEWE_BASE_URL) and the network, then send again."
+                f"{one_line(errand.to_wxid)}. Check base_url (GEWE_BASE_URL){proxy} and the network, then send again."
             )
             raise GeweUnreachable(msg)
         case Unknown(reason):

@@ -155,6 +155,16 @@ def test_bad_lists_are_named_before_anything_is_sent(
     assert gewe.calls == []
 
 
+def test_calls_that_cannot_be_made_begin_no_broadcast(
+    gewe: Sandbox, image: str, to: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEWE_CACHE_HTTP", "curl")
+    assert invoke(*_start(image, "--to", to)).exit_code == output.EXIT_USAGE
+    monkeypatch.delenv("GEWE_CACHE_HTTP")
+    assert invoke(*_start(image, "--to", to)).exit_code == output.EXIT_OK
+    assert sorted(_delivered(gewe)) == GROUPS
+
+
 def test_a_list_that_is_not_there_is_named(image: str, tmp_path: Path, invoke: Invoke) -> None:
     refused = invoke(*_start(image, "--to", str(tmp_path / "none.txt")))
     assert refused.exit_code == output.EXIT_USAGE

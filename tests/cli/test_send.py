@@ -14,6 +14,7 @@ import pytest
 from gewe_cache.cli import output
 from gewe_cache.sandbox import Fault, Sandbox
 from tests.cli.running import command, environment, run_unread, started
+from tests.faults.wires import refusing_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,6 +191,11 @@ def test_a_gewe_that_is_away(gewe: Sandbox, run: Run) -> None:
     assert (done.returncode, done.stdout) == (output.EXIT_UNREACHED, "")
     assert f"{FRIEND}: unreached" in done.stderr
     assert f"Not tried, nothing was sent to: {OTHER}" in done.stderr
+    assert "HTTP_PROXY" not in done.stderr
+    with refusing_address() as proxy:
+        by_proxy = run("send", image, FRIEND, HTTP_PROXY=proxy, http_proxy=proxy, NO_PROXY="", no_proxy="")
+    assert by_proxy.returncode == output.EXIT_UNREACHED
+    assert "Check base_url (GEWE_BASE_URL), the proxy that HTTP_PROXY" in by_proxy.stderr
 
 
 @pytest.mark.parametrize("newline", ["", "\n", "\r\n"])

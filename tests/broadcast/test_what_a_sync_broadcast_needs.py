@@ -1,4 +1,4 @@
-"""The sync sender's broadcasts where an event loop runs already, as in a notebook."""
+"""What the sync sender's broadcasts need to run: no other event loop in the thread, and a way to make calls."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from gewe_cache.sandbox import Sandbox
 
 REFUSAL = r"^An event loop runs in this thread already\. Nothing was sent\. Use AsyncImageSender"
+
+
+def test_calls_that_cannot_be_made_are_refused_before_anything_is_written_down(
+    sandbox: Sandbox, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = sandbox.make_image("poster.png", width=8, height=8)
+    with ImageSender(**settings(sandbox, sqlite_url)) as sender:
+        monkeypatch.setenv("GEWE_CACHE_HTTP", "curl")
+        with pytest.raises(ValueError, match=r"^GEWE_CACHE_HTTP.*Nothing was sent\.$"):
+            sender.broadcast(image, ["wxid_1"])
+        monkeypatch.setenv("GEWE_CACHE_HTTP", "httpcore")
+        assert sender.broadcast(image, ["wxid_1"], pace=Pace.none()).id == 1
 
 
 async def test_they_are_refused_before_anything_is_written_down(sandbox: Sandbox, sqlite_url: str) -> None:
