@@ -171,22 +171,47 @@ async def test_an_error_after_the_caller_has_left_is_nobodys(
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-def test_the_loop_ends_while_the_sender_sees_to_a_call(sandbox: Sandbox, poster: str, shared_database: str) -> None:
+def test_the_loop_ends_while_the_sender_sees_to_a_call(sandbox: Sandbox, poster: str, shared_file: str) -> None:
     """Whoever ends the loop without ``aclose`` cancels the call: it is unknown at once, and the rest is pending."""
     plan = sandbox.fail(Fault.hold(delivered_first=True), to_wxid=_TO[0])
 
     async def leave() -> None:
-        sender = AsyncImageSender(**settings(sandbox, shared_database))
         working = asyncio.create_task(sender.broadcast(poster, _TO, pace=Pace.none()))
         await asyncio.to_thread(plan.wait_reached, PATIENCE)
         for _ in range(2):
             working.cancel()
             await asyncio.sleep(0)
 
+    sender = AsyncImageSender(**settings(sandbox, shared_file))
     asyncio.run(leave())
+    sender._finalizer()
     plan.release()
-    assert _states(shared_database) == {"wxid_1": "unknown", "wxid_2": "pending", "wxid_3": "pending"}
+    assert _states(shared_file) == {"wxid_1": "unknown", "wxid_2": "pending", "wxid_3": "pending"}
     assert _reached(sandbox) == ["wxid_1"]
+
+
+def test_the_loop_ends_while_recipients_are_read(sandbox: Sandbox, poster: str, shared_file: str) -> None:
+    slow = SlowList()
+
+    async def go_on_when_all_are_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(9):
+                await asyncio.sleep(0)
+            slow.go_on.set()
+
+    async def leave() -> None:
+        tasks.append(asyncio.create_task(go_on_when_all_are_cancelled()))
+        tasks.append(asyncio.create_task(sender.broadcast(poster, slow, pace=Pace.none())))
+        await slow.wait_reached()
+
+    tasks: list[asyncio.Task[Any]] = []
+    sender = AsyncImageSender(**settings(sandbox, shared_file))
+    asyncio.run(leave())
+    sender._finalizer()
+    assert _count(shared_file) == 0
+    assert _reached(sandbox) == []
 
 
 async def _work(sender: AsyncImageSender, poster: str, *, is_resumed: bool) -> Broadcast:
