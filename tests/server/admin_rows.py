@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gewe_cache.store.engine import Database
 
 WORKER = "worker-1"
-HOSTILE = """https://h/"><script>alert('1')</script><img src=x onerror="alert(2)">'&lt;\u202e{{ 7*7 }}"""
+HOSTILE = """https://h/"><script>alert('1')</script><img src=x onerror="alert(2)">'&lt;\u202e{{ 7919*7907 }}"""
 
 
 def add_broadcast(

@@ -254,7 +254,7 @@ def test_hostile_names_are_text_and_nothing_else(
         assert "<script>" not in page
         assert "<img" not in page
         assert "\u202e" not in page
-        assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|\b49\b", page)
+        assert str(7919 * 7907) not in page
         assert re.findall(r"<[^>]*\son[a-z]+=", re.sub(r'"[^"]*"', '""', page)) == []
 
 
