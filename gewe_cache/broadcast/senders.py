@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -198,7 +197,4 @@ class AsyncImageSender(async_sender.AsyncImageSender):
                 opened.close()
 
         at_work.add(opened)
-        task = asyncio.get_running_loop().create_task(work())
-        driver.tasks.add(task)
-        task.add_done_callback(driver.tasks.discard)
-        return await start.see_through(opened, task)
+        return await start.see_through(opened, driver.own(work()))

@@ -129,7 +129,7 @@ def print_json(value: object) -> None:
     """Print a value as one line of JSON: times in ISO 8601 (UTC), durations in seconds."""
     readable = json.dumps(value, ensure_ascii=False, default=_to_json)
     harmless = _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", readable)
-    if not _fits_stdout(harmless):
+    if not can_print(harmless):
         harmless = json.dumps(value, default=_to_json)
     typer.echo(harmless)
 
@@ -156,14 +156,16 @@ def printable(text: object, limit: int | None = 300) -> str:
 def can_print(text: str) -> bool:
     """Tell whether standard output knows all these characters."""
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
 
 
-def printable_url(url: str) -> str:
-    """Give a URL as a person reads it, where standard output can show it."""
+def printable_url(url: str | None) -> str:
+    """Give an image's URL as a person reads it, where standard output can show it."""
+    if url is None:
+        return "(known by md5)"
     readable = readable_url(url)
     return printable(readable if can_print(readable) else url, limit=None)
 
@@ -191,14 +193,6 @@ def _to_json(value: object) -> Any:  # noqa: ANN401 - any JSON
         return str(value)
     msg = f"{type(value).__name__} has no form in JSON"
     raise TypeError(msg)
-
-
-def _fits_stdout(text: str) -> bool:
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _is_database_error(error: BaseException) -> bool:

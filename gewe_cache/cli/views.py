@@ -141,8 +141,6 @@ def print_hours(hours: Sequence[tuple[datetime, Savings]]) -> None:
 
 def short_url(url: str | None, width: int) -> str:
     """Give a URL without scheme and query, its middle left out where it does not fit: both ends tell most."""
-    if url is None:
-        return "(known by md5)"
     shown = printable_url(url)
     bare = shown.partition("://")[2].partition("?")[0] or shown
     if cell_len(bare) <= width:
@@ -208,7 +206,7 @@ def _facts(entry: ListedEntry, *, reveal: bool) -> list[tuple[str, str]]:
     sides = f"{entry.width} x {entry.height}" if entry.width and entry.height else "-"
     facts = [
         ("id", str(entry.id)),
-        ("image", printable_url(entry.url) if entry.url else "(known by md5)"),
+        ("image", printable_url(entry.url)),
         ("scope", entry.scope),
         ("state", entry.state),
         ("uploaded", f"{human_time(entry.uploaded_at)} UTC, {human_age(entry.age)} ago"),

@@ -109,14 +109,14 @@ def has_left_over(connection: Any) -> bool:  # noqa: ANN401 - httpcore has many 
     return bool(left_over or is_ended)
 
 
-def outcome_of(error: Exception, timeout: float, watch: Watch | None = None) -> Unreached | Unknown:
+def outcome_of(error: Exception, timeout: float, *, has_begun: bool = False) -> Unreached | Unknown:
     """Tell whether a call that failed had gone out; ``timeout`` in seconds, for the words.
 
-    ``watch`` has seen whether its first byte came; what was raised after that, such as by a hook of the client's, is
-    about something else.
+    ``has_begun``: its first byte is known to have come; what was raised after that, such as by a hook of the client's,
+    is about something else.
     """
     reason = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
-    if _is_before_the_call(error) and not (watch is not None and watch.has_begun):
+    if _is_before_the_call(error) and not has_begun:
         return Unreached(reason)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return Unknown(f"no whole answer within {timeout:g} s")

@@ -210,7 +210,7 @@ def _post(
             with suppress(Exception):
                 response.close()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return _outcome(error, request, timeout, watch)
+        return outcome_of(error, timeout, has_begun=watch.has_begun or _is_about_another(error, request))
 
 
 async def _post_async(
@@ -244,14 +244,14 @@ async def _post_async(
                 with suppress(Exception):
                     await response.aclose()
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns whether a call went out
-        return _outcome(error, request, timeout, watch)
+        return outcome_of(error, timeout, has_begun=watch.has_begun or _is_about_another(error, request))
 
 
-def _outcome(error: Exception, request: httpx.Request | None, timeout: float, watch: calling.Watch) -> Posted:
-    """Tell how a call ended by an error; one about another call, made by a hook of the client's, tells nothing."""
-    with suppress(AttributeError, RuntimeError):  # it is about none
-        watch.has_begun |= request is not None and error.request is not request  # type: ignore[attr-defined]
-    return outcome_of(error, timeout, watch)
+def _is_about_another(error: Exception, request: httpx.Request | None) -> bool:
+    """Tell of an error about another call, made by a hook of the client's: it tells nothing of this one."""
+    with suppress(RuntimeError):  # it is about none
+        return request is not None and getattr(error, "request", request) is not request
+    return False
 
 
 def _has_invalid_header(request: httpx.Request) -> bool:

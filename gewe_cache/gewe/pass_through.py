@@ -113,7 +113,7 @@ class PassThrough:
             async with asyncio.timeout(self._timeout):
                 return await client.send(request, stream=True, follow_redirects=False)
         except (OSError, TimeoutError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            return outcome_of(error, self._timeout, watch)
+            return outcome_of(error, self._timeout, has_begun=watch.has_begun)
 
 
 async def _read(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -21,7 +21,7 @@ from gewe_cache.sending.steps import Abandoned, Ask, Demand, Pause, Post, Publis
 from gewe_cache.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from gewe_cache.gewe.transport import Guard, Posted
     from gewe_cache.sending.steps import Flow, Step
@@ -82,6 +82,13 @@ class AsyncDriver:
             else:
                 self._idle.clear()
                 await self._idle.wait()
+
+    def own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something in a task that ``settle`` waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     async def drive(self, steps: Flow[T]) -> T:
         """Drive a flow to its end; when the caller leaves, it is seen to its end without it."""
@@ -165,9 +172,7 @@ class AsyncDriver:
         if pending.task.cancelling():  # the loop itself is closing down, and waits for no new task
             await _done(self._in_a_thread(self._finish, steps, *await _settle(pending.task)))
             return
-        task = asyncio.get_running_loop().create_task(self._finish_after_call(steps, pending.task))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.own(self._finish_after_call(steps, pending.task))
 
     async def _finish_after_call(self, steps: Flow[Any], call: asyncio.Task[Any]) -> None:
         self._in_a_thread(self._finish, steps, *await _settle(call))

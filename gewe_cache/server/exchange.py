@@ -123,14 +123,12 @@ class Exchange:
         """Go on answering.
 
         Raises:
-            ClientLeftError: the client has left, or does not read on.
+            ClientLeftError: the client has left, or did not read on in time, for which the protocol has cut it off.
         """
         self._check_there()
-        try:
-            async with asyncio.timeout(self._limits.client_seconds):
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
-        except TimeoutError:
-            raise ClientLeftError from None
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": not is_last})
+        if not is_last:  # after the last one, we may have closed it ourselves
+            self._check_there()
         self.noted.sent += len(chunk)
 
     def _check_there(self) -> None:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from gewe_cache import AsyncImageSender, Broadcast, Delivery, Pace
 from gewe_cache.sandbox import Fault
 from gewe_cache.store.engine import open_database
-from gewe_cache.store.tables import broadcasts
-from tests.broadcast.kit import rows_of
-from tests.broadcast.processes.kit import SCOPE, begin
+from tests.broadcast.processes.kit import SCOPE, begin, count_broadcasts, ledger
 from tests.interruptions.kit import PATIENCE, settings, until
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ async def test_aclose_while_recipients_are_read(sandbox: Sandbox, poster: str, s
     await closing
     with pytest.raises(RuntimeError, match=r"stopped before it could send\. Nothing was sent"):
         await working
-    assert _count(shared_database) == 0
+    assert count_broadcasts(shared_database) == 0
     assert _reached(sandbox) == []
 
 
@@ -102,7 +100,7 @@ async def test_cancelled_while_recipients_are_read(
         slow.go_on.set()
         found = await sender.broadcast(poster, _TO, pace=Pace.none())
         assert found.sent == len(_TO)
-    assert _count(shared_database) == 1
+    assert count_broadcasts(shared_database) == 1
     assert _reached(sandbox) == [*_TO]
 
 
@@ -210,7 +208,7 @@ def test_the_loop_ends_while_recipients_are_read(sandbox: Sandbox, poster: str, 
     sender = AsyncImageSender(**settings(sandbox, shared_file))
     asyncio.run(leave())
     sender._finalizer()
-    assert _count(shared_file) == 0
+    assert count_broadcasts(shared_file) == 0
     assert _reached(sandbox) == []
 
 
@@ -234,20 +232,7 @@ def _reached(sandbox: Sandbox) -> list[str]:
 
 
 def _states(url: str) -> dict[str, str]:
-    database = open_database(url)
-    try:
-        return {row.to_wxid: row.state for row in rows_of(database, 1)}
-    finally:
-        database.dispose()
-
-
-def _count(url: str) -> int | None:
-    database = open_database(url)
-    try:
-        with database.reader.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(broadcasts))
-    finally:
-        database.dispose()
+    return {row.to_wxid: row.state for row in ledger(url, 1)}
 
 
 def _connections(url: str) -> int:

@@ -20,10 +20,9 @@ import pytest
 from gewe_cache import DeliveryUnknown, GeweRefused, GeweUnreachable
 from gewe_cache.sandbox import Fault
 from tests.faults.kit import CLIENTS, FAST, GIVEN_CLIENTS, PATIENCE, limit_calls, send, warnings_of
-from tests.faults.wires import Gate, encoded_answer, full_address, plain_answer, refusing_address
+from tests.faults.wires import Gate, Names, encoded_answer, full_address, plain_answer, refusing_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Future
 
     from gewe_cache.sandbox import Plan
@@ -324,21 +323,18 @@ def _check_unreached(world: World, driver: Driver, image: str) -> GeweUnreachabl
     return error
 
 
-class Resolver:
-    """Stands in for the system's: knows ``gewe.test``, after a number of failures."""
+class Resolver(Names):
+    """Knows it after a number of failures."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.failures = 0
         self.asked = 0
-        self._real: Callable[..., Any] = socket.getaddrinfo
 
-    def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
-        if host not in {"gewe.test", b"gewe.test"}:
-            return self._real(host, *arguments, **options)
+    def before_answer(self) -> None:
         self.asked += 1
         if self.asked <= self.failures:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return self._real("127.0.0.1", *arguments, **options)
 
 
 @pytest.fixture

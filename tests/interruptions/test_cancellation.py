@@ -5,41 +5,35 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gewe_cache import AsyncImageSender
 from gewe_cache.sandbox import Fault
 from tests.concurrency.crews import held, waiters
+from tests.faults.wires import Names
 from tests.interruptions.cancelling import begin, cancel, close, lines, reached
 from tests.interruptions.kit import PATIENCE, Gate, check_record, is_idle, saved_files, until
 from tests.interruptions.kit import settings as settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gewe_cache import SentImage
     from gewe_cache.sandbox import Sandbox
 
 _REFUSAL = {"msg": "?"}
 
 
-class SlowNames:
-    """Stands in for the system's resolver: it knows ``HOST``, and says so when it is let."""
-
-    HOST = "gewe.test"
+class SlowNames(Names):
+    """Knows it when it is let."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked, self.answer = threading.Event(), threading.Event()
-        self._real: Callable[..., Any] = socket.getaddrinfo
 
-    def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
-        if host not in {self.HOST, self.HOST.encode()}:
-            return self._real(host, *arguments, **options)
+    def before_answer(self) -> None:
         self.asked.set()
         assert self.answer.wait(PATIENCE)
-        return self._real("127.0.0.1", *arguments, **options)
 
 
 # --- before, during, after its call ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gewe_cache import ImageSender, Pace
 from gewe_cache.broadcast.recipients import from_items
@@ -14,7 +14,7 @@ from gewe_cache.broadcast.service import broadcasts_of
 from gewe_cache.image import as_image
 from gewe_cache.settings import Tuning
 from gewe_cache.store.engine import open_database
-from gewe_cache.store.tables import deliveries
+from gewe_cache.store.tables import broadcasts, deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +64,16 @@ def ledger(database: str, broadcast_id: int) -> Sequence[Row[Any]]:
     try:
         with opened.reader.connect() as connection:
             return connection.execute(select(deliveries).where(deliveries.c.broadcast_id == broadcast_id)).all()
+    finally:
+        opened.dispose()
+
+
+def count_broadcasts(database: str) -> int | None:
+    """Count the broadcasts, begun or not."""
+    opened = open_database(database)
+    try:
+        with opened.reader.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(broadcasts))
     finally:
         opened.dispose()
 

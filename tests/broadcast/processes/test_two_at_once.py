@@ -7,12 +7,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import func, select
 
 from gewe_cache.sandbox import Delays, Sandbox
-from gewe_cache.store.engine import open_database
-from gewe_cache.store.tables import broadcasts
-from tests.broadcast.processes.kit import PATIENCE, begin, check_done, counted, delivered, ledger, recipients_of
+from tests.broadcast.processes.kit import (
+    PATIENCE,
+    begin,
+    check_done,
+    count_broadcasts,
+    counted,
+    delivered,
+    ledger,
+    recipients_of,
+)
 from tests.broadcast.processes.workers import WorkerProcess
 
 if TYPE_CHECKING:
@@ -26,15 +32,6 @@ def sandbox() -> Iterator[Sandbox]:
     """Give a sandbox whose calls take a moment, so that two of them at once are seen."""
     with Sandbox(delays=Delays(call_seconds=0.005)) as running:
         yield running
-
-
-def _broadcasts(database: str) -> int | None:
-    opened = open_database(database)
-    try:
-        with opened.reader.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(broadcasts))
-    finally:
-        opened.dispose()
 
 
 def test_two_resumes(sandbox: Sandbox, url: str, shared_database: str) -> None:
@@ -66,4 +63,4 @@ def test_eight_starts(sandbox: Sandbox, url: str, shared_database: str) -> None:
     told = {answer["words"] for answer in answers if "error" in answer}
     assert all(f"broadcast {winner['id']}" in words for words in told)
     assert delivered(sandbox) == Counter(to_wxid for _, to_wxid in recipients)
-    assert _broadcasts(shared_database) == 1
+    assert count_broadcasts(shared_database) == 1
